@@ -1,0 +1,70 @@
+# Every target is one line over a command; `make help` lists them.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+MMLNB := $(BIN)/mmlnb
+
+# What the targets work on; override on the command line, e.g. `make infer SLIDES=folder OUT=folder`.
+CONFIG ?= tiny
+OUT ?=
+ARGS ?=
+BUNDLE ?= runs/demo/bundle
+
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## create .venv and install the package
+
+demo: $(VENV)/.installed ## run the whole path on synthetic tissue, report in runs/demo/report
+	$(MMLNB) demo $(or $(OUT),runs/demo) $(ARGS)
+
+finetune: $(VENV)/.installed ## DATA=patches.parquet OUT=folder [CONFIG=tiny]: teach the VLM to describe patches
+	$(MMLNB) finetune --config $(CONFIG) --manifest $(DATA) --out $(OUT) $(ARGS)
+
+caption: $(VENV)/.installed ## DATA=patches.parquet ADAPTER=folder OUT=folder [CONFIG=tiny]: describe every patch
+	$(MMLNB) caption --config $(CONFIG) --manifest $(DATA) --adapter $(ADAPTER) --out $(OUT) $(ARGS)
+
+train: $(VENV)/.installed ## DATA=patches.parquet CAPTIONS=folder OUT=folder [CONFIG=tiny]: train towers and PRMF
+	$(MMLNB) train --config $(CONFIG) --manifest $(DATA) --captions $(CAPTIONS) --out $(OUT) $(ARGS)
+
+evaluate: $(VENV)/.installed ## DATA=patches.parquet CAPTIONS=folder MODEL=folder OUT=folder: measure on held-out patches
+	$(MMLNB) evaluate --model $(MODEL) --manifest $(DATA) --captions $(CAPTIONS) --out $(OUT) $(ARGS)
+
+infer: $(VENV)/.installed ## SLIDES=folder OUT=folder [BUNDLE=folder]: call the subtype of every slide
+	$(MMLNB) infer $(SLIDES) $(OUT) --bundle $(BUNDLE) $(ARGS)
+
+report: $(VENV)/.installed ## RUN=folder: write the HTML report of a run
+	$(MMLNB) report $(RUN) $(ARGS)
+
+doctor: $(VENV)/.installed ## check that this machine can run everything
+	$(MMLNB) doctor
+
+tiny-vlm: $(VENV)/.installed ## rebuild the embedded vision-language model from its seed
+	$(BIN)/python -m vlm_finetune.tiny.build $(ARGS)
+
+format: $(VENV)/.installed-dev ## format the code
+	$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
+
+lint: $(VENV)/.installed-dev ## check format, style and types
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+test: $(VENV)/.installed-dev ## run the tests
+	$(BIN)/pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
+	$(BIN)/pytest -m slow $(ARGS)
+
+clean: ## remove .venv and caches, keep runs/
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -c constraints.txt -e . && touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]' && touch $@

@@ -1,0 +1,173 @@
+"""One typed dataclass becomes one command: presets, overrides, help and one-line errors."""
+
+import difflib
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from data.errors import InputError
+
+Config = TypeVar("Config")
+
+
+def run_command(
+    run: Callable[[Config], object],
+    config_class: type[Config],
+    argv: Sequence[str] | None = None,
+    *,
+    name: str,
+    positional: Sequence[str] = (),
+) -> int:
+    """Parse `argv` into `config_class`, call `run` with it and return the exit status.
+
+    The status is `run`'s own when it returns an int, otherwise 0; 2 for bad input or usage, with one line on stderr.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        config = parse_config(config_class, arguments, name=name, positional=positional)
+        result = run(config)
+    except InputError as error:
+        print(f"mmlnb {name}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"mmlnb {name}: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def parse_config(
+    config_class: type[Config], argv: Sequence[str], *, name: str, positional: Sequence[str] = ()
+) -> Config:
+    """Build `config_class` from a preset (`--config NAME_OR_FILE`) and options, options winning.
+
+    Args:
+        config_class: a frozen dataclass; field docstrings are the help.
+        argv: options, spelt with hyphens or underscores.
+        name: the command's name; presets are `<package>/presets/<name>/*.yaml`.
+        positional: field names that leading arguments without a flag fill, in order.
+
+    Raises:
+        InputError: an unknown or ill-typed option or key, with the nearest valid name.
+    """
+    parser = _parser(config_class, name)
+    try:
+        namespace = parser.parse_args(_normalise(argv, config_class, name=name, positional=positional))
+    except ArgumentError as error:
+        raise InputError(_explain(str(error), config_class)) from error
+    return _construct(config_class, parser.instantiate(namespace))
+
+
+def make_config(config_class: type[Config], *, name: str, config: str | None = None, **values: Any) -> Config:
+    """Build `config_class` from the preset or YAML file `config` and keyword `values`, as the command line would.
+
+    Raises:
+        InputError: as `parse_config`.
+    """
+    parser = _parser(config_class, name)
+    content: dict[str, Any] = {}
+    if config is not None:
+        content = yaml.safe_load(Path(_find_config(config, config_class, name)).read_text(encoding="utf-8")) or {}
+    try:
+        namespace = parser.parse_object(_plain(content | values))
+    except ArgumentError as error:
+        raise InputError(_explain(str(error), config_class)) from error
+    return _construct(config_class, parser.instantiate(namespace))
+
+
+def config_yaml(config: Any) -> str:
+    """The resolved configuration as YAML; reading it back with `--config` gives the same configuration."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def preset_names(config_class: type, name: str) -> list[str]:
+    """Names of the presets that ship for the command `name`."""
+    folder = _preset_folder(config_class, name)
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _parser(config_class: type, name: str) -> Any:
+    import jsonargparse
+
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    presets = ", ".join(preset_names(config_class, name)) or "this command has none"
+    parser = jsonargparse.ArgumentParser(
+        prog=f"mmlnb {name}", description=(config_class.__doc__ or "").strip(), exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_class_arguments(config_class, as_group=False)
+    parser.add_argument("--config", action="config", help=f"YAML file or preset; presets: {presets}.")
+    return parser
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _construct(config_class: type[Config], values: Any) -> Config:
+    # jsonargparse hands tuples over as lists; a frozen configuration must hash and compare.
+    names = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
+    return config_class(**{n: tuple(v) if isinstance(v := values[n], list) else v for n in names})
+
+
+def _preset_folder(config_class: type, name: str) -> Any:
+    return resources.files(config_class.__module__.partition(".")[0]) / "presets" / name
+
+
+def _normalise(argv: Sequence[str], config_class: type, *, name: str, positional: Sequence[str]) -> list[str]:
+    """Name the leading positional arguments, spell options with underscores, and put the preset first."""
+    arguments = list(argv)
+    given = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    leading = arguments[: min(given, len(positional))]
+    options = [f"--{field}={argument}" for field, argument in zip(positional, leading, strict=False)]
+    del arguments[: len(leading)]
+    config: list[str] = []
+    while arguments:
+        argument = arguments.pop(0)
+        option, equals, value = argument.partition("=")
+        if option == "--config" and (equals or arguments):
+            # A preset is the ground that options stand on, wherever it was written.
+            config += ["--config", _find_config(value if equals else arguments.pop(0), config_class, name)]
+        elif option.startswith("--"):
+            options.append("--" + option.removeprefix("--").replace("-", "_") + equals + value)
+        else:
+            options.append(argument)
+    return config + options
+
+
+def _find_config(given: str, config_class: type, name: str) -> str:
+    presets = preset_names(config_class, name)
+    if given in presets:
+        return str(_preset_folder(config_class, name) / f"{given}.yaml")
+    if not Path(given).is_file():
+        raise InputError(f"--config {given}: no such file or preset; the presets are {', '.join(presets) or 'none'}")
+    return given
+
+
+def _explain(message: str, config_class: type) -> str:
+    """One line of jsonargparse's message, with the nearest valid name where one was not known."""
+    line = " ".join(message.split())
+    unknown = re.search(r"unrecognized arguments: (\S+)", line) or re.search(r"Option '([^']+)' is not accepted", line)
+    if unknown:
+        key = unknown.group(1).lstrip("-").partition("=")[0].partition(".")[0]
+        nested = re.search(r"class_path '([\w.]+)\.(\w+)'", line)
+        owner = getattr(import_module(nested.group(1)), nested.group(2)) if nested else config_class
+        names = [field.name for field in fields(owner)]
+        near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+        return f"unknown setting {key}; the nearest is {near} (--help lists all)"
+    required = re.search(r"following arguments are required: (.+)", line)
+    if required:
+        missing = " and ".join(f"--{key.strip()}" for key in required.group(1).split(","))
+        return f"{missing} must be given (--help lists all settings)"
+    return re.sub(r"Parser key \"(\w+)\":", r"--\1:", line)

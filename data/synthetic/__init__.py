@@ -1,0 +1,1 @@
+"""H&E-like tissue drawn from findings, for demonstrations and tests."""

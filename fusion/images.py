@@ -1,0 +1,67 @@
+"""Patch images at the input size of a tower, held in memory where they fit."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import resize
+from tqdm import tqdm
+
+from data.image import read_image
+
+
+def resize_patch(image: np.ndarray, *, size: int) -> Tensor:
+    """RGB uint8 (H, W, 3) as a uint8 tensor (3, size, size), antialiased; the same in training and prediction."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if pixels.shape[1:] == (size, size):
+        return pixels
+    return resize(pixels, [size, size], antialias=True)
+
+
+class PatchImages(Dataset[Tensor]):
+    """Row to image (3, S, S) uint8."""
+
+    def __init__(self, paths: Sequence[Path], *, size: int, memory_gb: float, workers: int, progress: bool) -> None:
+        """Read all images now when they take less than `memory_gb`, else each time one is asked for."""
+        self.paths = list(paths)
+        self.size = size
+        self.workers = workers
+        self.memory: Tensor | None = None
+        if len(self.paths) * 3 * size**2 <= memory_gb * 2**30:
+            self.memory = torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8)
+            with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+                read = tqdm(
+                    pool.map(self._read, range(len(self.paths))),
+                    total=len(self.paths),
+                    desc="reading patches",
+                    unit="patch",
+                    disable=not progress,
+                )
+                for row, image in enumerate(read):
+                    self.memory[row] = image
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self._read(row) if self.memory is None else self.memory[row]
+
+    def batches(self, rows: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """The images of each batch of `rows`, (N, 3, S, S) uint8, in order."""
+        if self.memory is not None:
+            for batch in rows:
+                yield self.memory[torch.from_numpy(batch)]
+            return
+        yield from DataLoader(
+            self,
+            batch_sampler=[batch.tolist() for batch in rows],
+            collate_fn=torch.stack,
+            num_workers=self.workers,
+        )
+
+    def _read(self, row: int) -> Tensor:
+        return resize_patch(read_image(self.paths[row]), size=self.size)

@@ -1,0 +1,107 @@
+"""The Progressive Robust Multi-Modal Fusion block (PRMF, arXiv 2503.12927) and what is learnt beside it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+
+
+@dataclass(frozen=True)
+class FusionOutput:
+    """What a fusion block says about N patches and C classes."""
+
+    fused: Tensor
+    """Logits (N, C) from image and text together."""
+    image: Tensor
+    """Logits (N, C) from the image alone."""
+    text: Tensor
+    """Logits (N, C) from the text alone; zero where there is no text."""
+    gate: Tensor
+    """Trust in the text w in [0, 1], shape (N,)."""
+    image_probe: Tensor | None = None
+    """The image logits again, without a gradient into the image tower; while training the `prmf` block only."""
+
+
+class PaperPrmf(nn.Module):
+    """PRMF as published.
+
+    w = sigmoid(W2 ReLU(W1 [t; v])), f = w t + (1 - w) W v, logits = W3 dropout(ReLU(f)); with VGG16 and BERT-base,
+    [t; v] has 512 + 768 = 1280 elements. The image head gives the image loss of the curriculum. The text head is a
+    probe on detached features: text-only accuracy is known and training is what it would be without it.
+    """
+
+    probes_text: ClassVar[bool] = True
+
+    def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(text_dim + image_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.project = nn.Linear(image_dim, text_dim)
+        self.classify = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(text_dim, classes))
+        self.image_head = nn.Linear(image_dim, classes)
+        self.text_head = nn.Linear(text_dim, classes)
+
+    def forward(self, *, image: Tensor, text: Tensor, has_text: Tensor) -> FusionOutput:
+        """Fuse `image` (N, Dv) with `text` (N, Dt).
+
+        Args:
+            has_text: (N,) bool. The published block has no notion of missing text: the empty text is fused like any
+                other, and only the probe leaves it out.
+        """
+        gate = torch.sigmoid(self.gate(torch.cat([text, image], dim=1)))  # (N, Dt + Dv) -> (N, 1)
+        fused = gate * text + (1 - gate) * self.project(image)
+        return FusionOutput(
+            fused=self.classify(fused),
+            image=self.image_head(image),
+            text=self.text_head(text.detach()) * has_text.unsqueeze(1),
+            gate=gate.squeeze(1),
+        )
+
+
+class Prmf(PaperPrmf):
+    """PRMF with missing text as an input of its own.
+
+    Where there is no text the gate is 0 and the result is that of the image. Features are normalised, so that the gate
+    weighs their content and not their scale. The text head trains the text tower, and the image head goes on learning
+    where the curriculum's image loss has ended.
+    """
+
+    probes_text: ClassVar[bool] = False
+
+    def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
+        super().__init__(image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)
+        self.image_norm = nn.LayerNorm(image_dim)
+        self.text_norm = nn.LayerNorm(text_dim)
+
+    def forward(self, *, image: Tensor, text: Tensor, has_text: Tensor) -> FusionOutput:
+        """Fuse `image` (N, Dv) with `text` (N, Dt) where `has_text` (N,) is true, and pass the image on elsewhere."""
+        present = has_text.unsqueeze(1).to(text.dtype)  # (N, 1)
+        image = self.image_norm(image)
+        text = self.text_norm(text) * present
+        gate = torch.sigmoid(self.gate(torch.cat([text, image], dim=1))) * present
+        fused = gate * text + (1 - gate) * self.project(image)
+        return FusionOutput(
+            fused=self.classify(fused),
+            image=self.image_head(image),
+            text=self.text_head(text) * present,
+            gate=gate.squeeze(1),
+            image_probe=self.image_head(image.detach()) if self.training else None,
+        )
+
+
+BLOCKS: dict[str, type[PaperPrmf]] = {"prmf": Prmf, "prmf-paper": PaperPrmf}
+
+
+def build_block(
+    name: str, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3
+) -> PaperPrmf:
+    """Build the block called `name`.
+
+    Raises:
+        InputError: no such block.
+    """
+    if name not in BLOCKS:
+        raise InputError(f"block {name} is unknown; use {' or '.join(BLOCKS)}")
+    return BLOCKS[name](image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)

@@ -1,0 +1,77 @@
+"""Load image towers through timm."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.record import TowerRecord
+from fusion.tower import ImageTower
+
+
+class _TimmBody(nn.Module):
+    """A timm model with the pooling that its record asks for."""
+
+    def __init__(self, *, model: Any, pooling: str) -> None:
+        super().__init__()
+        if pooling == "mean" and hasattr(model, "pre_logits"):
+            # VGG keeps a layer of 100 million weights between its features and its head, which pooling leaves out.
+            model.pre_logits = nn.Identity()
+        self.model = model
+        self.pooling = pooling
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.pooling == "mean":
+            return self.model.forward_features(pixels).mean(dim=(2, 3))  # (N, D, h, w) -> (N, D)
+        return self.model(pixels)
+
+
+def load_timm(record: TowerRecord, *, pretrained: bool) -> ImageTower:
+    """Build a timm image tower.
+
+    Args:
+        pretrained: load the record's weights; the caller has checked that they are here.
+    """
+    import timm
+
+    arguments = dict(record.architecture)
+    model = timm.create_model(record.source, pretrained=pretrained, num_classes=0, **arguments)
+    if record.source.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir"):
+        resolved: dict[str, Any] = timm.models.resolve_model_input_args(record.source, **arguments)
+        name = resolved.pop("model_name")
+        for key in ("pretrained_cfg", "pretrained_model_args"):
+            resolved.pop(key, None)
+        build = {"name": name, "arguments": resolved}
+    else:
+        build = {"name": record.source.partition(".")[0], "arguments": arguments}
+    return _wrap(record, model=model, build=build)
+
+
+def rebuild_timm(record: TowerRecord, build: dict[str, Any]) -> ImageTower:
+    """Build the architecture of a saved tower, without weights."""
+    import timm
+
+    model = timm.create_model(build["name"], pretrained=False, num_classes=0, **build["arguments"])
+    return _wrap(record, model=model, build=build)
+
+
+def _wrap(record: TowerRecord, *, model: nn.Module, build: dict[str, Any]) -> ImageTower:
+    import timm
+
+    settings = timm.data.resolve_model_data_config(model)
+    body = _TimmBody(model=model, pooling=record.pooling).to(memory_format=torch.channels_last)
+    known = replace(
+        record,
+        image_size=record.image_size or settings["input_size"][-1],
+        mean=record.mean or tuple(settings["mean"]),
+        std=record.std or tuple(settings["std"]),
+    )
+    if known.dim is None:
+        assert known.image_size is not None
+        # Running it once is the only way that holds for every architecture and pooling.
+        with torch.no_grad():
+            body.eval()
+            known = replace(known, dim=body(torch.zeros(1, 3, known.image_size, known.image_size)).shape[-1])
+            body.train()
+    return ImageTower(record=known, body=body, build=build)

@@ -1,0 +1,99 @@
+"""Tokenizers of the text towers behind one interface, among them one trained on the texts at hand."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusion.tower import Tokens
+
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+class TransformersTokenizer:
+    """A transformers tokenizer, padding to the longest text of the batch."""
+
+    def __init__(self, *, tokenizer: Any, length: int) -> None:
+        self.tokenizer = tokenizer
+        self.length = length
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included."""
+        if not texts:
+            return []
+        return self.tokenizer(list(texts), truncation=True, max_length=self.length)["input_ids"]
+
+    def collate(self, ids: Sequence[Sequence[int]]) -> Tokens:
+        """`input_ids` and `attention_mask`, each (N, L) with L the longest row."""
+        longest = max(len(row) for row in ids)
+        padded = torch.full((len(ids), longest), self.tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(ids), longest), dtype=torch.long)
+        for row, tokens in enumerate(ids):
+            padded[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        return {"input_ids": padded, "attention_mask": mask}
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and its settings."""
+        self.tokenizer.save_pretrained(folder)
+
+
+class OpenClipTokenizer:
+    """An open_clip tokenizer; always padded to the model's length, which its position table expects."""
+
+    def __init__(self, *, tokenizer: Any, length: int) -> None:
+        self.tokenizer = tokenizer
+        self.length = length
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, padding included."""
+        if not texts:
+            return []
+        return self.tokenizer(list(texts), context_length=self.length).tolist()
+
+    def collate(self, ids: Sequence[Sequence[int]]) -> Tokens:
+        """`input_ids` of shape (N, L)."""
+        return {"input_ids": torch.tensor(ids, dtype=torch.long)}
+
+    def save(self, folder: Path) -> None:
+        """Write the files of a Hugging Face tokenizer; open_clip ships its own vocabulary otherwise."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is not None:
+            inner.save_pretrained(folder)
+
+
+def train_word_pieces(texts: Sequence[str], *, vocabulary: int) -> str:
+    """Train a lower-casing WordPiece tokenizer on `texts`; returns it as JSON, the same for the same texts."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=list(SPECIAL.values()), show_progress=False, min_frequency=2
+    )
+    tokenizer.train_from_iterator(sorted(texts), trainer=trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False)
+
+
+def word_pieces(content: str, *, length: int) -> TransformersTokenizer:
+    """The tokenizer that `train_word_pieces` returned as JSON, as a transformers tokenizer."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(content), model_max_length=length, **SPECIAL)
+    return TransformersTokenizer(tokenizer=fast, length=length)

@@ -1,0 +1,345 @@
+"""The registry of encoders, and the one way to a tower by name."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.atomic import write_json
+from data.errors import InputError
+from fusion.record import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    OPTIMUS_MEAN,
+    OPTIMUS_STD,
+    Modality,
+    TowerRecord,
+)
+
+if TYPE_CHECKING:
+    from fusion.tower import ImageTower, TextTower
+
+IMAGENET: dict[str, Any] = {"image_size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+CLIP: dict[str, Any] = {"image_size": 224, "mean": CLIP_MEAN, "std": CLIP_STD}
+
+IMAGE_TOWERS = (
+    TowerRecord(
+        name="vgg16",
+        modality="image",
+        loader="timm",
+        source="vgg16.tv_in1k",
+        dim=512,
+        pooling="mean",
+        licence="BSD-3-Clause",
+        **IMAGENET,
+    ),
+    TowerRecord(
+        name="tiny-image",
+        modality="image",
+        loader="timm",
+        source="resnet10t",
+        dim=192,
+        image_size=112,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        licence="Apache-2.0",
+        has_weights=False,
+        # One group of channels per normalisation: no statistics of the batch, so ranks and single rows agree.
+        architecture={"channels": (24, 48, 96, 192), "stem_width": 12, "norm_layer": "groupnorm1"},
+    ),
+    TowerRecord(
+        name="quiltnet-b-32",
+        modality="image",
+        loader="open_clip",
+        source="hf-hub:wisdomik/QuiltNet-B-32",
+        dim=512,
+        licence="MIT",
+        **CLIP,
+    ),
+    TowerRecord(
+        name="biomedclip",
+        modality="image",
+        loader="open_clip",
+        source="hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        dim=512,
+        licence="MIT",
+        **CLIP,
+    ),
+    TowerRecord(
+        name="uni",
+        modality="image",
+        loader="timm",
+        source="hf-hub:MahmoodLab/uni",
+        dim=1024,
+        mpp=0.5,
+        licence="CC-BY-NC-ND-4.0",
+        gated=True,
+        architecture={"init_values": 1e-5, "dynamic_img_size": True},
+        **IMAGENET,
+    ),
+    TowerRecord(
+        name="phikon-v2",
+        modality="image",
+        loader="transformers",
+        source="owkin/phikon-v2",
+        dim=1024,
+        pooling="class token",
+        mpp=0.5,
+        licence="non-commercial",
+        **IMAGENET,
+    ),
+    TowerRecord(
+        name="h-optimus-0",
+        modality="image",
+        loader="timm",
+        source="hf-hub:bioptimus/H-optimus-0",
+        dim=1536,
+        image_size=224,
+        mean=OPTIMUS_MEAN,
+        std=OPTIMUS_STD,
+        mpp=0.5,
+        licence="Apache-2.0",
+        gated=True,
+        architecture={"init_values": 1e-5, "dynamic_img_size": False},
+    ),
+)
+
+TEXT_TOWERS = (
+    TowerRecord(
+        name="bert-base-uncased",
+        modality="text",
+        loader="transformers",
+        source="google-bert/bert-base-uncased",
+        dim=768,
+        text_length=128,
+        pooling="pooler",
+        licence="Apache-2.0",
+        architecture={"model_type": "bert"},
+    ),
+    TowerRecord(
+        name="tiny-text",
+        modality="text",
+        loader="transformers",
+        source="bert",
+        dim=128,
+        text_length=64,
+        pooling="pooler",
+        licence="Apache-2.0",
+        has_weights=False,
+        architecture={
+            "model_type": "bert",
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 256,
+            "max_position_embeddings": 64,
+        },
+    ),
+    TowerRecord(
+        name="quiltnet-b-32",
+        modality="text",
+        loader="open_clip",
+        source="hf-hub:wisdomik/QuiltNet-B-32",
+        dim=512,
+        text_length=77,
+        licence="MIT",
+    ),
+    TowerRecord(
+        name="biomedclip",
+        modality="text",
+        loader="open_clip",
+        source="hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        dim=512,
+        text_length=256,
+        licence="MIT",
+    ),
+)
+
+TOWERS = IMAGE_TOWERS + TEXT_TOWERS
+
+WEIGHT_FILES = {
+    "timm": ("model.safetensors", "pytorch_model.bin"),
+    "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    "transformers": (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
+}
+
+
+def find_tower(name: str, *, modality: Modality) -> TowerRecord:
+    """Record of a registered tower, of `timm:NAME`, `open_clip:NAME` or `hf:NAME`, or of a model folder.
+
+    Raises:
+        InputError: no such tower; the nearest registered name is given.
+    """
+    known = {record.name: record for record in TOWERS if record.modality == modality}
+    if name in known:
+        return known[name]
+    prefix, colon, rest = name.partition(":")
+    if colon and rest:
+        if prefix == "timm" and modality == "image":
+            return TowerRecord(name=name, modality=modality, loader="timm", source=rest, licence="unknown")
+        if prefix == "open_clip":
+            return TowerRecord(name=name, modality=modality, loader="open_clip", source=rest, licence="unknown")
+        if prefix == "hf":
+            return _transformers_record(name, source=rest, modality=modality)
+    if Path(name).is_dir():
+        return _folder_record(Path(name), modality=modality)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    forms = "timm:NAME, open_clip:NAME, hf:NAME" if modality == "image" else "open_clip:NAME, hf:NAME"
+    raise InputError(f"{modality} tower {name} is unknown; the nearest is {near}; {forms} or a model folder also work")
+
+
+def weights_present(record: TowerRecord) -> bool:
+    """Whether the tower can be loaded without the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not record.has_weights or record.source.startswith("local-dir:") or Path(record.source).is_dir():
+        return True
+    repository = record.repository
+    if repository is None:
+        import open_clip
+
+        name, _, tag = record.source.partition("@")
+        settings = open_clip.get_pretrained_cfg(name, tag)
+        repository = (settings.get("hf_hub") or "").rstrip("/")
+        if not repository:
+            return False
+    found = (try_to_load_from_cache(repository, file) for file in WEIGHT_FILES[record.loader])
+    return any(isinstance(path, str) for path in found)
+
+
+def check_weights(record: TowerRecord) -> None:
+    """Raise InputError when the weights are not on this machine, before any work is done."""
+    if weights_present(record):
+        return
+    licence = f" (accept its licence at https://huggingface.co/{record.repository} first)" if record.gated else ""
+    raise InputError(
+        f"weights of the {record.modality} tower {record.name} are not on this machine; "
+        f"fetch them with `mmlnb prefetch {record.name}`{licence}"
+    )
+
+
+def load_image_tower(record: TowerRecord, *, pretrained: bool = True) -> "ImageTower":
+    """Build an image tower, with its weights where it has some and `pretrained` is set.
+
+    Raises:
+        InputError: the weights are not here or the name is unknown to the loader.
+    """
+    from fusion.tower import ImageTower
+
+    tower = _load(record, pretrained=pretrained, texts=())
+    assert isinstance(tower, ImageTower)
+    return tower
+
+
+def load_text_tower(record: TowerRecord, *, texts: Sequence[str], pretrained: bool = True) -> "TextTower":
+    """Build a text tower; a tokenizer without a vocabulary of its own is trained on `texts`.
+
+    Raises:
+        InputError: the weights are not here or the name is unknown to the loader.
+    """
+    from fusion.tower import TextTower
+
+    tower = _load(record, pretrained=pretrained, texts=texts)
+    assert isinstance(tower, TextTower)
+    return tower
+
+
+def save_tower(tower: "ImageTower | TextTower", folder: Path) -> None:
+    """Write what builds the tower again, without its weights: its record, and files of its loader."""
+    from fusion.tower import TextTower
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if tower.save_files is not None:
+        tower.save_files(folder)
+    if isinstance(tower, TextTower):
+        tower.tokenizer.save(folder)
+    write_json(folder / "tower.json", {"record": asdict(tower.record), "build": tower.build})
+
+
+def rebuild_tower(folder: Path) -> "ImageTower | TextTower":
+    """Build a tower from the folder that `save_tower` wrote; its weights are yet to be loaded.
+
+    Raises:
+        InputError: the folder does not hold a tower.
+    """
+    try:
+        content = json.loads((folder / "tower.json").read_text(encoding="utf-8"))
+        fields = content["record"]
+        for colour in ("mean", "std"):
+            fields[colour] = tuple(fields[colour]) if fields[colour] else None
+        record = TowerRecord(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'tower.json'}: not a saved tower ({error}); train the model again") from error
+    if record.loader == "timm":
+        from fusion.timm_tower import rebuild_timm
+
+        return rebuild_timm(record, content["build"])
+    if record.loader == "open_clip":
+        from fusion.open_clip_tower import rebuild_open_clip
+
+        return rebuild_open_clip(record, folder)
+    from fusion.transformers_tower import rebuild_transformers_image, rebuild_transformers_text
+
+    return (rebuild_transformers_image if record.modality == "image" else rebuild_transformers_text)(record, folder)
+
+
+def _load(record: TowerRecord, *, pretrained: bool, texts: Sequence[str]) -> "ImageTower | TextTower":
+    pretrained = pretrained and record.has_weights
+    if pretrained:
+        check_weights(record)
+    try:
+        if record.loader == "timm":
+            from fusion.timm_tower import load_timm
+
+            return load_timm(record, pretrained=pretrained)
+        if record.loader == "open_clip":
+            from fusion.open_clip_tower import load_open_clip
+
+            return load_open_clip(record, pretrained=pretrained)
+        from fusion.transformers_tower import load_transformers_image, load_transformers_text
+
+        if record.modality == "image":
+            return load_transformers_image(record, pretrained=pretrained)
+        return load_transformers_text(record, pretrained=pretrained, texts=texts)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{record.modality} tower {record.name} cannot be loaded ({reason}); check the name"
+        ) from error
+
+
+def _transformers_record(name: str, *, source: str, modality: Modality) -> TowerRecord:
+    return TowerRecord(
+        name=name,
+        modality=modality,
+        loader="transformers",
+        source=source,
+        pooling="class token",
+        licence="unknown",
+    )
+
+
+def _folder_record(folder: Path, *, modality: Modality) -> TowerRecord:
+    source = f"local-dir:{folder.resolve()}"
+    empty = TowerRecord(name=str(folder), modality=modality, loader="open_clip", source=source, licence="unknown")
+    if (folder / "open_clip_config.json").is_file():
+        return empty
+    config = folder / "config.json"
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{config}: cannot be read ({error}); give a folder that holds a saved model") from error
+    if "architecture" in content and modality == "image":
+        return replace(empty, loader="timm")
+    if "model_type" in content:
+        return _transformers_record(str(folder), source=str(folder.resolve()), modality=modality)
+    raise InputError(f"{config}: names neither a timm architecture nor a transformers model; give another folder")

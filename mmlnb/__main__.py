@@ -1,0 +1,5 @@
+"""`python -m mmlnb`."""
+
+from mmlnb.cli import main
+
+raise SystemExit(main())

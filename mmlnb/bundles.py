@@ -1,0 +1,171 @@
+"""The bundle: one folder with everything that slide inference needs, each file with its hash."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from data.atomic import digest, write_json, write_text
+from data.errors import InputError
+from data.manifest import read_manifest
+from data.taxonomy import Taxonomy, load_taxonomy
+from mmlnb.config import BundleConfig
+from mmlnb.model_card import model_card
+
+if TYPE_CHECKING:
+    from fusion.predictor import Predictor
+    from vlm_finetune.captioner import Captioner
+
+SCHEMA = 1
+INDEX = "bundle.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleIndex:
+    """What bundle.json says."""
+
+    schema: int
+    model: str
+    """Base vision-language model, by name."""
+    max_new_tokens: int
+    target_mpp: float
+    """µm per pixel of the patches that the models were trained on."""
+    tile_px: int
+    """Side of those patches in pixels."""
+    files: dict[str, str]
+    """Relative path of every file to its hash."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle folder."""
+
+    folder: Path
+    index: BundleIndex
+    taxonomy: Taxonomy
+    key: str
+    """Hash over all files: what a prediction depends on."""
+
+    def predictor(self, *, device: str) -> "Predictor":
+        """Towers and PRMF, ready to predict."""
+        from fusion.predictor import Predictor
+
+        return Predictor.load(self.folder / "fusion", device=device)
+
+    def captioner(self, *, device: str, batch_size: int) -> "Captioner":
+        """Base model with the bundle's adapter, ready to describe."""
+        from vlm_finetune.captioner import Captioner, Decoding
+
+        return Captioner(
+            model=self.index.model,
+            adapter=self.folder / "adapter",
+            taxonomy=self.taxonomy,
+            decoding=Decoding(max_new_tokens=self.index.max_new_tokens),
+            batch_size=batch_size,
+            device=device,
+        )
+
+
+def bundle(config: BundleConfig) -> Path:
+    """Gather the outputs of the stages into a bundle and return its folder.
+
+    Raises:
+        InputError: a stage's output is missing, or patches differ in size or resolution.
+    """
+    if (config.out / INDEX).exists():
+        raise InputError(f"{config.out}: holds a bundle already; choose another --out or remove it")
+    mpp, tile_px = _patch_geometry(config.manifest)
+    sources = {
+        "adapter": config.finetune / "adapter",
+        "adapter/prompt.json": config.finetune / "prompt.json",
+        "fusion/model": config.train / "model",
+        "fusion/calibration.json": config.train / "calibration.json",
+        "taxonomy.yaml": config.train / "taxonomy.yaml",
+        "metrics.json": config.evaluate / "metrics.json",
+        "config/finetune.yaml": config.finetune / "config.yaml",
+        "config/caption.yaml": config.caption / "config.yaml",
+        "config/train.yaml": config.train / "config.yaml",
+        "config/evaluate.yaml": config.evaluate / "config.yaml",
+    }
+    for source in sources.values():
+        if not source.exists():
+            raise InputError(f"{source}: missing; run the stage that writes it before the bundle is made")
+    for name, source in sources.items():
+        target = config.out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, target)
+    captioning = yaml.safe_load((config.caption / "config.yaml").read_text(encoding="utf-8"))
+    taxonomy = load_taxonomy(config.out / "taxonomy.yaml")
+    metrics = json.loads((config.evaluate / "metrics.json").read_text(encoding="utf-8"))
+    write_text(
+        config.out / "README.md", model_card(taxonomy, metrics, model=captioning["model"], mpp=mpp, tile_px=tile_px)
+    )
+    index = BundleIndex(
+        schema=SCHEMA,
+        model=captioning["model"],
+        max_new_tokens=captioning["max_new_tokens"],
+        target_mpp=mpp,
+        tile_px=tile_px,
+        files={path.relative_to(config.out).as_posix(): _file_key(path) for path in _files(config.out)},
+    )
+    write_json(config.out / INDEX, asdict(index))
+    return config.out
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Check the bundle in `folder` and return it; no model is loaded yet.
+
+    Raises:
+        InputError: no bundle, one of another schema, or a file that is missing, changed or a pickle.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no bundle ({INDEX} is missing); make one with `mmlnb bundle` or `make demo`")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("schema") != SCHEMA:
+            raise InputError(f"{path}: schema {content.get('schema')}, expected {SCHEMA}; make the bundle again")
+        index = BundleIndex(**content)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not the index of a bundle ({error}); make the bundle again") from error
+    for name, expected in index.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise InputError(f"{file}: missing from the bundle; make the bundle again")
+        if _file_key(file) != expected:
+            raise InputError(f"{file}: was changed after the bundle was made; make the bundle again")
+    for file in _files(folder):
+        if file.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}:
+            raise InputError(f"{file}: a pickle, which a bundle may not hold; remove it")
+    return Bundle(
+        folder=folder,
+        index=index,
+        taxonomy=load_taxonomy(folder / "taxonomy.yaml"),
+        key=digest(*(f"{name} {key}" for name, key in sorted(index.files.items())), json.dumps(content["model"])),
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != INDEX)
+
+
+def _file_key(path: Path) -> str:
+    return digest(path.read_bytes())
+
+
+def _patch_geometry(manifest: Path) -> tuple[float, int]:
+    """Resolution (µm/px) and side (px) that all patches of the manifest share."""
+    frame = read_manifest(manifest)
+    mpps, sizes = frame["mpp"].dropna().unique(), frame["size_px"].unique()
+    if len(mpps) != 1 or len(sizes) != 1:
+        raise InputError(
+            f"{manifest}: slides need one patch size and one mpp, found sizes {sorted(map(int, sizes))} and mpp "
+            f"{sorted(map(float, mpps)) or 'none'}; give all patches the same"
+        )
+    return float(mpps[0]), int(sizes[0])

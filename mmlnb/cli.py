@@ -1,0 +1,38 @@
+"""The `mmlnb` command line."""
+
+import difflib
+import os
+import sys
+
+from mmlnb import __version__
+
+_HELP = """usage: mmlnb COMMAND [SETTINGS]
+
+Subtype calls from H&E slides, with the written findings behind them. For research use only.
+
+{commands}
+
+mmlnb COMMAND --help lists its settings, --config PRESET starts from a preset, --print-config shows the result."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Dispatch to a command and return its exit status: 0 done, 2 wrong usage or input, 3 some slides failed."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Only `prefetch` may reach the network, and only because it was asked to by name.
+    if arguments[:1] != ["prefetch"]:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from mmlnb.commands import COMMANDS
+
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        print(_HELP.format(commands="\n".join(f"  {name:<{width}}  {c.summary}" for name, c in COMMANDS.items())))
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"mmlnb {__version__}")
+        return 0
+    command = COMMANDS.get(arguments[0])
+    if command is None:
+        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.0)[0]
+        print(f"mmlnb: error: unknown command {arguments[0]}; the nearest is {near} (mmlnb --help)", file=sys.stderr)
+        return 2
+    return command.main(arguments[1:])

@@ -1,0 +1,124 @@
+"""The commands: what each is called, what it takes, and where it lives. Nothing heavy is imported before it runs."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from data.command import make_config, run_command
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line, and the Python function of the same name."""
+
+    name: str
+    summary: str
+    config: str
+    """`module:dataclass` of its settings."""
+    run: str
+    """`module:function` that takes them."""
+    positional: tuple[str, ...] = ()
+    """Settings that leading arguments fill, in order."""
+
+    def main(self, argv: list[str]) -> int:
+        """Run from command-line arguments; return the exit status."""
+
+        def run(config: Any) -> Any:
+            return _load(self.run)(config)
+
+        return run_command(run, _load(self.config), argv, name=self.name, positional=self.positional)
+
+    def call(self, *arguments: Any, config: str | None = None, **settings: Any) -> Any:
+        """Run from Python: positional arguments as on the command line, `config` a preset or YAML file."""
+        named = dict(zip(self.positional, arguments, strict=False))
+        return _load(self.run)(make_config(_load(self.config), name=self.name, config=config, **named, **settings))
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "demo",
+            "run the whole path on synthetic tissue: train, caption, evaluate, infer, report",
+            "mmlnb.config:DemoConfig",
+            "mmlnb.demonstration:demo",
+            ("out",),
+        ),
+        Command(
+            "synth",
+            "draw synthetic tissue: labelled patches with descriptions, and whole slides",
+            "data.synthetic.config:SynthConfig",
+            "data.synthetic.cohort:synth",
+            ("out",),
+        ),
+        Command(
+            "prepare",
+            "check labelled patches and write the manifest, with a patient-grouped split",
+            "data.config:PrepareConfig",
+            "data.prepare:prepare",
+            ("source", "out"),
+        ),
+        Command(
+            "finetune",
+            "teach a vision-language model to describe patches (LoRA)",
+            "vlm_finetune.config:FinetuneConfig",
+            "vlm_finetune.train:finetune",
+        ),
+        Command(
+            "caption",
+            "let the fine-tuned model describe every patch of a manifest",
+            "vlm_finetune.config:CaptionConfig",
+            "vlm_finetune.caption:caption",
+        ),
+        Command(
+            "train",
+            "train image tower, text tower and PRMF under the curriculum",
+            "fusion.config:TrainConfig",
+            "fusion.train:train",
+        ),
+        Command(
+            "evaluate",
+            "measure a trained model on held-out patches",
+            "fusion.config:EvaluateConfig",
+            "fusion.evaluate:evaluate",
+        ),
+        Command(
+            "bundle",
+            "gather everything that slide inference needs in one folder",
+            "mmlnb.config:BundleConfig",
+            "mmlnb.bundles:bundle",
+        ),
+        Command(
+            "infer",
+            "call the subtype of every slide in a folder",
+            "mmlnb.config:InferConfig",
+            "mmlnb.inference:infer",
+            ("slides", "out"),
+        ),
+        Command(
+            "report",
+            "write the HTML report of a run",
+            "mmlnb.config:ReportConfig",
+            "mmlnb.pages.run_page:report",
+            ("run",),
+        ),
+        Command(
+            "doctor",
+            "check that this machine can run everything",
+            "mmlnb.config:DoctorConfig",
+            "mmlnb.checkup:doctor",
+        ),
+        Command(
+            "prefetch",
+            "download a model by name, so that everything else runs offline",
+            "mmlnb.config:PrefetchConfig",
+            "mmlnb.hub:prefetch",
+            ("model",),
+        ),
+    )
+}

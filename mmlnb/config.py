@@ -1,0 +1,98 @@
+"""Settings of the commands that compose the stages."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferConfig:
+    """Call the subtype of every slide in a folder, with the written findings behind it."""
+
+    slides: Path
+    """Folder of slides (searched recursively), or one slide."""
+    out: Path
+    """Folder for the results; an interrupted run goes on where it was."""
+    bundle: Path = Path("runs/demo/bundle")
+    """Bundle to use, as `mmlnb bundle` or `mmlnb demo` writes it."""
+    mpp: float | None = None
+    """Resolution in µm per pixel for slides whose file states none."""
+    slide_manifest: Path | None = None
+    """CSV with the columns slide (path below the folder) and mpp, for single slides; it wins over the file."""
+    caption: Literal["all", "none"] = "all"
+    """Which patches are described; `none` leaves the call to the image alone."""
+    min_tissue: float = 0.5
+    """Smallest share of tissue in a patch that is used."""
+    max_unreadable: float = 0.05
+    """Largest share of unreadable patches with which a slide is still called."""
+    batch_size: int = 64
+    """Patches per batch."""
+    workers: int = 2
+    """Threads that read the slide ahead of the models."""
+    device: str = "auto"
+    """Torch device, or auto."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleConfig:
+    """Gather everything that slide inference needs in one folder: no pickle, every file with its hash."""
+
+    manifest: Path
+    """Manifest the models were trained on; gives the patch size and resolution."""
+    finetune: Path
+    """Folder that `finetune` wrote."""
+    caption: Path
+    """Folder that `caption` wrote; gives the decoding."""
+    train: Path
+    """Folder that `train` wrote."""
+    evaluate: Path
+    """Folder that `evaluate` wrote; gives the metrics on the card."""
+    out: Path
+    """Bundle folder to make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Write the HTML report of a run folder."""
+
+    run: Path
+    """Folder with the sub-folders evaluate/ and infer/ (either may be missing), as `demo` makes it."""
+    out: Path | None = None
+    """Folder for the report; `report` inside the run if not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Run the whole path on synthetic tissue, on a laptop, offline."""
+
+    out: Path = Path("runs/demo")
+    """Folder for everything."""
+    patients: int = 60
+    """Patients with patches."""
+    patches_per_patient: int = 24
+    """Patches of each."""
+    slides: int = 15
+    """Whole slides, of patients of their own."""
+    slide_px: int = 4096
+    """Side of a slide in pixels at 0.5 µm/px."""
+    processes: int = 1
+    """Processes that `accelerate launch` starts for the two trainings."""
+    finetune_epochs: float | None = None
+    """Epochs of fine-tuning, if other than the preset's."""
+    train_epochs: tuple[int, ...] = ()
+    """Epochs of each curriculum stage, if other than the preset's."""
+    seed: int = 2024
+    """Seed of everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Check that this machine can run everything: libraries, devices, memory, disk, embedded weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefetchConfig:
+    """Download a model from the hub by name; the only command that uses the network."""
+
+    model: str
+    """Hub name of a model, the name of a registered encoder, or a preset's name for all that it uses."""

@@ -1,0 +1,51 @@
+"""Download models by name, so that everything else runs with the hub offline."""
+
+from typing import Any
+
+from data.command import make_config, preset_names
+from data.errors import InputError
+from mmlnb.config import PrefetchConfig
+
+
+def prefetch(config: PrefetchConfig) -> None:
+    """Fetch a hub model, a registered encoder, or all that a preset names, into the hub's cache.
+
+    Raises:
+        InputError: the name is unknown, the hub cannot be reached, or the model is gated.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    for name in repositories(config.model):
+        print(f"Fetching {name}")
+        try:
+            print(snapshot_download(name))
+        except GatedRepoError as error:
+            raise InputError(
+                f"{name}: gated; accept its licence at huggingface.co/{name}, then `hf auth login` and try again"
+            ) from error
+        except (RepositoryNotFoundError, HFValidationError) as error:
+            raise InputError(f"{name}: the hub has no model of this name; give OWNER/NAME") from error
+        except (HfHubHTTPError, OSError) as error:
+            raise InputError(f"{name}: the hub cannot be reached ({type(error).__name__}); try again online") from error
+
+
+def repositories(name: str) -> list[str]:
+    """Hub repositories that `name` stands for: those of a preset, of a registered encoder, or itself."""
+    from fusion.config import TrainConfig
+    from fusion.towers import hub_repository
+    from vlm_finetune.config import FinetuneConfig
+
+    wanted: list[str] = []
+    preset_of: list[tuple[Any, str, tuple[str, ...]]] = [
+        (FinetuneConfig, "finetune", ("model",)),
+        (TrainConfig, "train", ("image_tower", "text_tower")),
+    ]
+    for config_class, command, fields in preset_of:
+        if name in preset_names(config_class, command):
+            settings = make_config(config_class, name=command, config=name, manifest="-", out="-")
+            wanted += [getattr(settings, field) for field in fields]
+    found = [repository for entry in wanted or [name] if (repository := hub_repository(entry)) is not None]
+    if not found:
+        raise InputError(f"{name}: nothing to fetch, it is embedded in the package")
+    return list(dict.fromkeys(found))

@@ -1,0 +1,211 @@
+"""A folder of slides in; a subtype per slide, with the written findings, out."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from data.atomic import digest, write_json, write_text
+from data.command import config_yaml
+from data.errors import InputError
+from data.find_slides import find_slides, slide_id
+from data.slide import Slide, open_slide
+from data.taxonomy import Taxonomy
+from data.tissue import check_stain
+from mmlnb.aggregate import aggregate
+from mmlnb.bundles import Bundle, load_bundle
+from mmlnb.config import InferConfig
+from mmlnb.geojson import slide_geojson
+from mmlnb.pages.folder_page import write_folder_page
+from mmlnb.pages.slide_page import write_slide_page
+from mmlnb.slide_prediction import SlidePipeline, SlidePrediction, write_predictions
+from mmlnb.slide_record import SlideRecord, SlideRecords
+
+SOME_NOT_CALLED = 3
+
+
+def infer(config: InferConfig) -> int:
+    """Call every slide below `config.slides`; return 0, or 3 when some were not called.
+
+    A slide that cannot be used is listed in slides.csv with its reason, and the others are finished. Slides that an
+    earlier run with the same settings finished are not computed again.
+
+    Raises:
+        InputError: no bundle, no slides, or an output folder that holds another run.
+    """
+    bundle = load_bundle(config.bundle)
+    paths = find_slides(config.slides)
+    known_mpp = _read_slide_manifest(config.slide_manifest)
+    _claim(config, bundle)
+    pipeline = SlidePipeline(
+        predictor=bundle.predictor(device=config.device),
+        captioner=None
+        if config.caption == "none"
+        else bundle.captioner(device=config.device, batch_size=config.batch_size),
+        taxonomy=bundle.taxonomy,
+        target_mpp=bundle.index.target_mpp,
+        tile_px=bundle.index.tile_px,
+        batch_size=config.batch_size,
+        workers=config.workers,
+    )
+    records = SlideRecords(config.out, bundle.taxonomy.class_names)
+    with tqdm(paths, desc="Slides", unit="slide") as slides:
+        for path in slides:
+            name = slide_id(path, config.slides)
+            slides.set_postfix_str(name)
+            known = records.find(name)
+            if known is None or known.status == "failed":
+                record = _run_slide(path, name, config=config, pipeline=pipeline, mpp=known_mpp.get(name))
+                records.add(record)
+                if record.status != "ok":
+                    tqdm.write(f"{name}: {record.status}: {record.reason}")
+    records.write_csv()
+    write_folder_page(records.all(), config.out, taxonomy=bundle.taxonomy)
+    print(_table(records.all(), bundle.taxonomy))
+    print(f"{config.out / 'index.html'}")
+    return 0 if all(record.status == "ok" for record in records.all()) else SOME_NOT_CALLED
+
+
+def _run_slide(
+    path: Path, name: str, *, config: InferConfig, pipeline: SlidePipeline, mpp: float | None
+) -> SlideRecord:
+    """Do one slide; whatever is wrong with it becomes its record."""
+    started = time.monotonic()
+    slide: Slide | None = None
+    try:
+        slide = open_slide(path, slide_id=name, manifest_mpp=mpp, command_line_mpp=config.mpp)
+        prepared = pipeline.prepare(slide, min_tissue=config.min_tissue)
+        try:
+            check_stain(prepared.overview, prepared.tissue, name=str(path))
+        except InputError as error:
+            return _uncalled(name, "skipped", error, slide=slide, started=started)
+        with tqdm(total=len(prepared.plan.tiles), desc=f"  {name}", unit="patch", leave=False) as bar:
+            prediction = pipeline.predict(prepared, progress=bar.update)
+        share = len(prediction.unreadable) / len(prepared.plan.tiles)
+        if share > config.max_unreadable:
+            raise InputError(
+                f"{path}: {len(prediction.unreadable)} of {len(prepared.plan.tiles)} tiles cannot be read "
+                f"({share:.0%}, allowed {config.max_unreadable:.0%}); replace the file or raise --max-unreadable"
+            )
+        return _write_slide(prediction, config=config, taxonomy=pipeline.taxonomy, started=started)
+    except InputError as error:
+        return _uncalled(name, "failed", error, slide=slide, started=started)
+    except Exception as error:
+        # One slide never stops the folder; what it was is kept for whoever has to mend it.
+        return _uncalled(name, "failed", error, slide=slide, started=started)
+    finally:
+        if slide is not None:
+            slide.close()
+
+
+def _write_slide(
+    prediction: SlidePrediction, *, config: InferConfig, taxonomy: Taxonomy, started: float
+) -> SlideRecord:
+    prepared = prediction.prepared
+    name = prepared.slide.slide_id
+    call = aggregate(prediction.fused, np.array([tile.tissue for tile in prediction.tiles]))
+    remarks = [f"{len(prediction.unreadable)} tiles cannot be read"] if prediction.unreadable else []
+    if prepared.plan.upsampling > 1.01:
+        remarks.append(
+            f"the file is {prepared.plan.upsampling:.1f} times coarser than the {prepared.plan.target_mpp:g} µm/px "
+            "the models were trained on"
+        )
+    record = SlideRecord(
+        slide=name,
+        status="ok",
+        reason="; ".join(remarks),
+        subtype=taxonomy.class_names[call.called],
+        probabilities=dict(zip(taxonomy.class_names, map(float, call.weighted), strict=True)),
+        mean_probabilities=dict(zip(taxonomy.class_names, map(float, call.mean), strict=True)),
+        patches=len(prediction.tiles),
+        captioned=sum(text is not None for text in prediction.texts),
+        unreadable=len(prediction.unreadable),
+        rejected=prepared.plan.reasons(),
+        mpp=prepared.slide.mpp.value,
+        mpp_origin=prepared.slide.mpp.origin,
+        seconds=time.monotonic() - started,
+    )
+    write_predictions(prediction, config.out / "predictions" / f"{name}.parquet", taxonomy=taxonomy)
+    geojson = slide_geojson(
+        taxonomy=taxonomy,
+        outlines=prepared.tissue.outlines(),
+        tiles=prediction.tiles,
+        probabilities=prediction.fused,
+        gates=prediction.gate,
+        texts=prediction.texts,
+    )
+    write_text(config.out / "geojson" / f"{name}.geojson", geojson)
+    write_slide_page(prediction, record, config.out / "slides" / f"{name}.html", taxonomy=taxonomy)
+    return record
+
+
+def _uncalled(name: str, status: str, error: Exception, *, slide: Slide | None, started: float) -> SlideRecord:
+    reason = str(error) if isinstance(error, InputError) else f"{name}: unexpected {type(error).__name__}: {error}"
+    return SlideRecord(
+        slide=name,
+        status="skipped" if status == "skipped" else "failed",
+        reason=" ".join(reason.split()),
+        mpp=slide.mpp.value if slide else None,
+        mpp_origin=slide.mpp.origin if slide else "",
+        seconds=time.monotonic() - started,
+    )
+
+
+def _claim(config: InferConfig, bundle: Bundle) -> None:
+    """Mark the output folder with what decides the results; refuse one that holds something else."""
+    resolution = config.slide_manifest.read_text(encoding="utf-8") if config.slide_manifest else ""
+    decisive = [str(config.slides.resolve()), bundle.key, config.caption, resolution]
+    decisive += [repr(setting) for setting in (config.mpp, config.min_tissue, config.max_unreadable)]
+    mark = config.out / "run.json"
+    key = digest(*decisive)
+    if mark.is_file():
+        if json.loads(mark.read_text(encoding="utf-8"))["key"] != key:
+            raise InputError(f"{config.out}: holds a run with other slides, bundle or settings; choose another folder")
+        return
+    if config.out.exists() and (not config.out.is_dir() or any(_visible(config.out))):
+        raise InputError(f"{config.out}: is not empty and holds no run of `mmlnb infer`; choose another folder")
+    write_text(config.out / "config.yaml", config_yaml(config))
+    write_json(mark, {"key": key, "bundle": bundle.key})
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    # config.yaml is written before run.json: a run killed between the two may go on.
+    return (path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "config.yaml")
+
+
+def _read_slide_manifest(path: Path | None) -> dict[str, float]:
+    """Resolution by slide id."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise InputError(f"{path}: no such slide manifest; give a CSV with the columns slide and mpp")
+    rows = pd.read_csv(path)
+    for column in ("slide", "mpp"):
+        if column not in rows:
+            raise InputError(f"{path}: column {column} is missing; a slide manifest has the columns slide and mpp")
+    mpp = pd.to_numeric(rows["mpp"], errors="coerce")
+    if mpp.isna().any():
+        raise InputError(f"{path}, line {int(mpp.isna().to_numpy().argmax()) + 2}: mpp is not a number; give µm per px")
+    return dict(zip(rows["slide"].astype(str), map(float, mpp), strict=True))
+
+
+def _table(records: list[SlideRecord], taxonomy: Taxonomy) -> str:
+    rows = pd.DataFrame(
+        [
+            {
+                "slide": record.slide,
+                "status": record.status,
+                "subtype": record.subtype or "-",
+                **{f"p {name}": f"{record.probabilities.get(name, float('nan')):.2f}" for name in taxonomy.class_names},
+                "patches": record.patches,
+                "seconds": f"{record.seconds:.1f}",
+            }
+            for record in records
+        ]
+    )
+    counts = rows["status"].value_counts().to_dict()
+    return rows.to_string(index=False) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())

@@ -1,0 +1,82 @@
+"""One dataclass becomes one command line, and every mistake on it one helpful line."""
+
+from pathlib import Path
+
+import pytest
+
+from data.command import config_yaml, make_config, parse_config, preset_names, run_command
+from data.config import PrepareConfig
+from data.errors import InputError
+from fusion.config import TrainConfig
+
+
+def parse(*argv: str) -> PrepareConfig:
+    return parse_config(PrepareConfig, argv, name="prepare", positional=("source", "out"))
+
+
+def test_leading_arguments_and_hyphens_are_understood() -> None:
+    config = parse("labels.csv", "patches.parquet", "--val-fraction", "0.2", "--seed=7")
+    assert config == PrepareConfig(source=Path("labels.csv"), out=Path("patches.parquet"), val_fraction=0.2, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["a", "b", "--sede", "1"], "unknown setting sede; the nearest is seed"),
+        (["a", "b", "--val", "1"], "unknown setting val; the nearest is val_fraction"),
+        (["a", "b", "--seed", "many"], "--seed: .*many"),
+        (["a", "b", "--descriptions", "maybe"], "--descriptions: .*maybe"),
+        (["a"], "--out must be given"),
+        (["a", "b", "--config", "nowhere.yaml"], "nowhere.yaml: no such file or preset"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_says_what_is_right(argv: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        parse(*argv)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_win_over_the_configuration_file_wherever_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("source: a\nout: b\nseed: 1\ntaxonomy: other\n")
+    config = parse("--seed", "2", "--config", str(file))
+    assert (config.seed, config.taxonomy, config.source) == (2, "other", Path("a"))
+
+
+def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("sourc: a\n")
+    with pytest.raises(InputError, match="unknown setting sourc; the nearest is source"):
+        parse("--config", str(file))
+
+
+def test_the_resolved_configuration_reads_back_as_itself(tmp_path: Path) -> None:
+    config = make_config(TrainConfig, name="train", config="paper", manifest="m.parquet", out="o")
+    file = tmp_path / "resolved.yaml"
+    file.write_text(config_yaml(config))
+    assert parse_config(TrainConfig, ["--config", str(file)], name="train") == config
+
+
+def test_python_and_command_line_build_the_same_configuration() -> None:
+    by_hand = make_config(PrepareConfig, name="prepare", source=Path("a"), out="b", test_fraction=0.3)
+    assert by_hand == parse("a", "b", "--test-fraction", "0.3")
+    with pytest.raises(InputError, match="unknown setting sead; the nearest is seed"):
+        make_config(PrepareConfig, name="prepare", source="a", out="b", sead=1)
+
+
+def test_the_paper_preset_ships_with_the_package() -> None:
+    assert {"paper", "tiny"} <= set(preset_names(TrainConfig, "train"))
+
+
+def test_bad_input_ends_with_status_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(config: PrepareConfig) -> None:
+        raise InputError(f"{config.source}: broken; mend it")
+
+    assert run_command(fail, PrepareConfig, ["--source", "x.csv", "--out", "o"], name="prepare") == 2
+    assert capsys.readouterr().err == "mmlnb prepare: error: x.csv: broken; mend it\n"
+
+
+def test_print_config_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command(print, PrepareConfig, ["--source=a", "--out=b", "--print-config"], name="prepare")
+    assert "val_fraction: 0.15" in capsys.readouterr().out

@@ -1,0 +1,294 @@
+"""Describe every patch of a manifest: batched, sharded over processes, resumable row by row."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data.atomic import atomic, digest, write_json, write_text
+from data.command import config_yaml, run_command
+from data.errors import InputError
+from data.image import read_image
+from data.manifest import image_path, read_manifest
+from data.taxonomy import load_taxonomy
+from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Features
+
+    from vlm_finetune.captioner import Captioner
+    from vlm_finetune.generate import Decoding
+    from vlm_finetune.prompt import PatchPrompt
+
+RUN_FILE = "run.json"
+COLUMNS = ("patch_id", "text", "key", "tokens", "mean_logprob", "error")
+
+
+@dataclass(frozen=True)
+class CaptionRow:
+    """One row of a part."""
+
+    patch_id: str
+    text: str | None
+    key: str
+    tokens: int
+    mean_logprob: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A patch that was read, or why it could not be."""
+
+    patch_id: str
+    image: np.ndarray | None
+    key: str
+    error: str | None = None
+
+
+def caption(config: CaptionConfig) -> Path:
+    """Write captions of the manifest's patches to `config.out` and return that folder.
+
+    Rows whose `key` is already there are not computed again; each process of `accelerate launch` takes its share.
+
+    Raises:
+        InputError: no rows, missing model, an adapter that does not fit, or a folder that holds another run.
+    """
+    from accelerate import PartialState
+    from tqdm import tqdm
+
+    rows = _select(config)
+    state = PartialState()
+    captioner = _captioner(config)
+    _claim(config.out, captioner.key, first=state.is_main_process)
+    state.wait_for_everyone()
+    # Every process reads what is there before any writes, so that all number their parts from the same place.
+    existing = read_captions(config.out, missing_ok=True)
+    number = 1 + max((_number(path) for path in config.out.glob("part-*.parquet")), default=-1)
+    state.wait_for_everyone()
+    done = set(zip(existing["patch_id"], existing["key"], strict=True))
+    share = list(rows)[state.process_index :: state.num_processes]
+
+    finished: list[CaptionRow] = []
+    failed = 0
+    with tqdm(total=len(share), desc="caption", unit="patch", disable=not state.is_local_main_process) as bar:
+        for batch in _batched(_unfinished(share, config.manifest, captioner, done, bar.update), captioner.batch_size):
+            fresh = _describe(batch, captioner)
+            failed += sum(row.error is not None for row in fresh)
+            finished += fresh
+            bar.update(len(fresh))
+            bar.set_postfix(failed=failed)
+            while len(finished) >= config.rows_per_part:
+                _write_part(finished[: config.rows_per_part], config.out, state.process_index, number)
+                finished, number = finished[config.rows_per_part :], number + 1
+        if finished:
+            _write_part(finished, config.out, state.process_index, number)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        write_text(config.out / "config.yaml", config_yaml(config))
+        captions = read_captions(config.out)
+        errors = captions["error"].notna().sum()
+        print(f"{len(captions)} patches described in {config.out}, {errors} of them with an error")
+    return config.out
+
+
+def read_captions(folder: Path, *, missing_ok: bool = False) -> "pd.DataFrame":
+    """All rows of the parts in `folder`, one for each patch: the newest where a patch was described again.
+
+    Raises:
+        InputError: no parts (unless `missing_ok`), or one that cannot be read.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = sorted(folder.glob("part-*.parquet"), key=lambda path: (_number(path), path.name))
+    if not parts and not missing_ok:
+        raise InputError(f"{folder}: holds no captions (part-*.parquet); make them with `mmlnb caption`")
+    frames = []
+    for path in parts:
+        try:
+            frames.append(pq.read_table(path).select(list(COLUMNS)).to_pandas())
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise InputError(f"{path}: not a readable part; remove it and caption again") from error
+    if not frames:
+        return pd.DataFrame(columns=list(COLUMNS))
+    frame = pd.concat(frames, ignore_index=True).drop_duplicates("patch_id", keep="last", ignore_index=True)
+    for column in ("text", "error"):
+        frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
+    return frame
+
+
+def features() -> "Features":
+    """Schema of the parts."""
+    from datasets import Features, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "patch_id": text,
+            "text": text,
+            "key": text,
+            "tokens": Value("int32"),
+            "mean_logprob": Value("float32"),
+            "error": text,
+        }
+    )
+
+
+def _select(config: CaptionConfig) -> list[tuple[str, str]]:
+    """Patch id and image of the rows to describe."""
+    frame = read_manifest(config.manifest)
+    wanted = frame[frame["split"].isna() | frame["split"].isin(config.splits)]
+    if wanted.empty:
+        raise InputError(f"{config.manifest}: no rows in the splits {', '.join(config.splits)}; set --splits")
+    inside = wanted[wanted["image"].isna()]
+    if len(inside):
+        raise InputError(
+            f"{config.manifest}: {len(inside)} rows such as {inside['patch_id'].iloc[0]} have no image file; "
+            "patches inside slides are described by `mmlnb infer`"
+        )
+    return list(zip(wanted["patch_id"], wanted["image"], strict=True))
+
+
+def _captioner(config: CaptionConfig) -> "Captioner":
+    from vlm_finetune.captioner import Captioner
+
+    return Captioner(
+        model=config.model,
+        adapter=config.adapter,
+        prompt=asked_prompt(config),
+        taxonomy=load_taxonomy(config.taxonomy),
+        decoding=_decoding(config),
+        batch_size=config.batch_size,
+        device=config.device,
+        dtype=config.dtype,
+    )
+
+
+def _decoding(config: CaptionConfig) -> "Decoding":
+    from vlm_finetune.generate import Decoding
+
+    for name in ("batch_size", "rows_per_part", "max_new_tokens"):
+        if getattr(config, name) < 1:
+            raise InputError(f"--{name} {getattr(config, name)}: give 1 or more")
+    return Decoding(
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        repetition_penalty=config.repetition_penalty,
+        seed=config.seed,
+    )
+
+
+def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
+    """Prompt that `config` asks for by any of its fields, the rest from the adapter or the defaults; None for neither."""
+    from vlm_finetune.model import adapter_prompt
+    from vlm_finetune.prompt import PatchPrompt
+
+    given = (config.system, config.question, config.image_px)
+    if given == (None, None, None):
+        return None
+    rest = PatchPrompt(system=SYSTEM, question=QUESTION, image_px=IMAGE_PX)
+    if config.adapter is not None:
+        rest = adapter_prompt(config.adapter)
+    return PatchPrompt.fill(
+        system=rest.system if config.system is None else config.system,
+        question=rest.question if config.question is None else config.question,
+        image_px=rest.image_px if config.image_px is None else config.image_px,
+        taxonomy=load_taxonomy(config.taxonomy),
+    )
+
+
+def _claim(out: Path, key: str, *, first: bool) -> None:
+    """Mark `out` as the place of the run `key`; another run's folder is refused."""
+    path = out / RUN_FILE
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8"))["key"] != key:
+            raise InputError(f"{out}: holds captions of another model, adapter, prompt or decoding; give another --out")
+    elif any(out.glob("part-*.parquet")):
+        raise InputError(f"{out}: holds captions of unknown origin; give another --out")
+    elif first:
+        write_json(path, {"key": key})
+
+
+def _unfinished(
+    share: Iterable[tuple[str, str]],
+    manifest: Path,
+    captioner: "Captioner",
+    done: set[tuple[str, str]],
+    skip: Callable[[int], object],
+) -> Iterator[_Patch]:
+    """Patches of `share` that are not `done`, in order, read ahead by threads; `skip` is told of each that is."""
+
+    def read(patch_id: str, image: str) -> _Patch:
+        path = image_path(manifest, image)
+        try:
+            pixels = read_image(path)
+        except InputError as error:
+            # Without pixels the file's size and time stand for it: a mended file is described at the next run.
+            stat = path.stat() if path.exists() else None
+            seen = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"
+            return _Patch(patch_id, None, digest(captioner.key, "unreadable", seen), str(error))
+        return _Patch(patch_id, pixels, captioner.row_key(pixels))
+
+    with ThreadPoolExecutor(2) as pool:
+        todo = iter(share)
+        ahead: list[Future[_Patch]] = [pool.submit(read, *row) for row in islice(todo, 2 * captioner.batch_size)]
+        while ahead:
+            patch = ahead.pop(0).result()
+            ahead += [pool.submit(read, *row) for row in islice(todo, 1)]
+            if (patch.patch_id, patch.key) in done:
+                skip(1)
+            else:
+                yield patch
+
+
+def _describe(batch: list[_Patch], captioner: "Captioner") -> list[CaptionRow]:
+    written = iter(captioner.describe([patch.image for patch in batch if patch.image is not None]))
+    rows = []
+    for patch in batch:
+        if patch.image is None:
+            rows.append(CaptionRow(patch.patch_id, None, patch.key, 0, None, patch.error))
+        else:
+            caption = next(written)
+            rows.append(
+                CaptionRow(
+                    patch.patch_id, caption.text or None, patch.key, caption.tokens, caption.mean_logprob, caption.error
+                )
+            )
+    return rows
+
+
+def _batched(patches: Iterable[_Patch], size: int) -> Iterator[list[_Patch]]:
+    patches = iter(patches)
+    while batch := list(islice(patches, size)):
+        yield batch
+
+
+def _write_part(rows: list[CaptionRow], out: Path, rank: int, number: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=features().arrow_schema)
+    with atomic(out / f"part-{rank}-{number}.parquet") as temporary:
+        pq.write_table(table, temporary)
+
+
+def _number(path: Path) -> int:
+    """Number of a part, from part-<rank>-<n>.parquet."""
+    try:
+        return int(path.stem.rsplit("-", 1)[1])
+    except ValueError as error:
+        raise InputError(f"{path}: not a part of captions; move it elsewhere") from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(caption, CaptionConfig, name="caption"))

@@ -1,0 +1,116 @@
+"""Settings of fine-tuning and captioning."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM = "You are a pathologist specialised in {tissue}."
+QUESTION = "Describe what is seen microscopically on this {tissue} image."
+IMAGE_PX = 112
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Teach a vision-language model to describe patches, by a LoRA adapter."""
+
+    manifest: Path
+    """Manifest (patches.parquet) whose train rows with a description are the training pairs."""
+    out: Path
+    """Output folder: adapter/, prompt.json, config.yaml, trained_on.json, metrics.json, samples.md."""
+    taxonomy: str = "neuroblastoma"
+    """Taxonomy by name or YAML file; its tissue fills the prompt, its lexicon judges the samples."""
+    model: str = "tiny"
+    """Base model: "tiny", a folder, or a hub name fetched before with `mmlnb prefetch`."""
+    system: str = SYSTEM
+    """System message; {tissue} is replaced by the taxonomy's tissue; empty for none."""
+    question: str = QUESTION
+    """Question asked about each patch; {tissue} is replaced."""
+    image_px: int = IMAGE_PX
+    """Side in pixels that every patch is resized to, in training and captioning alike."""
+    epochs: float = 5.0
+    """Passes over the training pairs."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of AdamW; it warms up linearly and falls along a cosine."""
+    warmup_share: float = 0.03
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    batch_size: int = 4
+    """Pairs per step and device."""
+    accumulation: int = 4
+    """Steps whose gradients are summed before the weights move."""
+    lora_rank: int = 64
+    """Rank of the adapter."""
+    lora_alpha: float = 16.0
+    """Scale of the adapter; the update is multiplied by alpha / rank."""
+    lora_dropout: float = 0.05
+    """Dropout ahead of the adapter."""
+    lora_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Linear layers of the language model that are adapted."""
+    lora_vision: bool = False
+    """Adapt the vision tower as well."""
+    lora_projector: bool = False
+    """Adapt the layers between vision tower and language model as well."""
+    max_length: int = 8192
+    """Longest prompt with answer in tokens; longer answers are shortened and counted."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    dtype: str = "auto"
+    """float32, bfloat16, float16 or auto: bfloat16 on a GPU, float32 elsewhere."""
+    cache_pixels: bool = True
+    """Keep the preprocessed images in memory."""
+    evaluations: int = 1
+    """How often the validation loss is measured, evenly over the training; the last time is its end."""
+    sample_patches: int = 32
+    """Validation patches that are described at each evaluation, for samples.md and the finding macro-F1."""
+    sample_tokens: int = 96
+    """Longest description of these, in tokens."""
+    workers: int = 0
+    """Processes that load images beside the training."""
+    seed: int = 2024
+    """Seed of the adapter's start, the order and the dropout."""
+    device: str = "auto"
+    """auto (a GPU where there is one) or cpu."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionConfig:
+    """Describe every patch of a manifest."""
+
+    manifest: Path
+    """Manifest (patches.parquet) of the patches."""
+    out: Path
+    """Output folder of the parts, part-<rank>-<n>.parquet; an interrupted run goes on from them."""
+    taxonomy: str = "neuroblastoma"
+    """Taxonomy by name or YAML file; its tissue fills the prompt where there is no adapter."""
+    model: str = "tiny"
+    """Model: "tiny", a folder, or a hub name fetched before with `mmlnb prefetch`."""
+    adapter: Path | None = None
+    """Output folder of `mmlnb finetune`; none describes with the model as it is."""
+    system: str | None = None
+    """System message; unset takes the adapter's, and one that differs from it is refused."""
+    question: str | None = None
+    """Question; unset takes the adapter's, and one that differs from it is refused."""
+    image_px: int | None = None
+    """Side in pixels; unset takes the adapter's, and one that differs from it is refused."""
+    splits: tuple[str, ...] = ("train", "val", "test")
+    """Splits to describe; rows without a split are always described."""
+    batch_size: int = 64
+    """Patches described at once on each device."""
+    rows_per_part: int = 256
+    """Rows in each part; at most so many are lost when the run is killed."""
+    max_new_tokens: int = 96
+    """Longest caption in tokens."""
+    temperature: float = 0.0
+    """0 takes the most likely token each time; above, tokens are sampled."""
+    top_p: float = 1.0
+    """Sample from the most likely tokens that make up this share of the probability."""
+    top_k: int = 0
+    """Sample from so many of the most likely tokens; 0 for all."""
+    repetition_penalty: float = 1.0
+    """Divides the scores of tokens already written; 1 for none."""
+    seed: int = 2024
+    """Seed of sampling; each row draws from its own pixels and this."""
+    dtype: str = "auto"
+    """float32, bfloat16, float16 or auto: bfloat16 on a GPU, float32 elsewhere."""
+    device: str = "auto"
+    """auto (each process its own GPU, or the CPU), cpu, cuda or cuda:N."""

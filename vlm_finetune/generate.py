@@ -1,0 +1,168 @@
+"""Batched generation whose text does not depend on the batch, with a log-probability for every row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from data.atomic import digest
+from vlm_finetune.collate import AnswerForm
+from vlm_finetune.encode import encode_prompts
+from vlm_finetune.prompt import PatchPrompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How text is drawn from the model; temperature 0 is greedy."""
+
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int = 2024
+
+    @property
+    def key(self) -> str:
+        """Hash of what decides the text; greedy text does not depend on the sampling settings."""
+        sampled = (self.temperature, self.top_p, self.top_k, self.seed) if self.temperature > 0 else ()
+        return digest(repr((self.max_new_tokens, self.repetition_penalty, sampled)))
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What the model wrote about one patch, or why there is nothing."""
+
+    text: str
+    tokens: int
+    """Generated tokens, the end of turn included."""
+    mean_logprob: float
+    """Mean log-probability of those tokens; NaN where there are none."""
+    error: str | None = None
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    processor: Any,
+    prompt: PatchPrompt,
+    images: Sequence[np.ndarray],
+    decoding: Decoding,
+) -> list[Caption]:
+    """Describe `images` (RGB uint8, any size) in one batch, in their order."""
+    if not images:
+        return []
+    inputs = {key: value.to(model.device) for key, value in encode_prompts(images, prompt, processor).items()}
+    inputs = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in inputs.items()}
+    start = inputs["input_ids"].shape[1]
+    ends = _end_ids(model, processor, prompt)
+    pad_id = processor.tokenizer.pad_token_id if processor.tokenizer.pad_token_id is not None else ends[0]
+    record = _Record(start)
+    processors = LogitsProcessorList([record])
+    if decoding.repetition_penalty != 1.0:
+        # The prompt is no part of what may not be repeated: it holds the very words that a description needs.
+        processors.append(
+            RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty, prompt_ignore_length=start)
+        )
+    if decoding.temperature > 0:
+        processors.append(TemperatureLogitsWarper(decoding.temperature))
+        if decoding.top_k > 0:
+            processors.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.top_p < 1:
+            processors.append(TopPLogitsWarper(decoding.top_p))
+        processors.append(_RowNoise([row_seed(image, decoding.seed) for image in images]))
+    sequences = model.generate(
+        **inputs,
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=False,
+        # Models ship sampling settings of their own; here only `decoding` speaks.
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        repetition_penalty=1.0,
+        eos_token_id=ends,
+        pad_token_id=pad_id,
+        logits_processor=processors,
+        use_cache=True,
+    )
+    written = sequences[:, start:]  # (N, T)
+    lengths = _lengths(written, ends)
+    logprobs = record.logprobs(sequences)  # (N, T)
+    inside = torch.arange(written.shape[1], device=written.device)[None] < lengths[:, None]
+    means = (logprobs * inside).sum(1) / lengths
+    texts = processor.tokenizer.batch_decode(
+        [row[:length] for row, length in zip(written, lengths.tolist(), strict=True)], skip_special_tokens=True
+    )
+    return [
+        _caption(text.strip(), tokens, mean)
+        for text, tokens, mean in zip(texts, lengths.tolist(), means.tolist(), strict=True)
+    ]
+
+
+def row_seed(image: np.ndarray, seed: int) -> int:
+    """Seed of one patch's sampling: from its pixels, so that neither order nor batch changes the text."""
+    return int(digest(str(seed), np.ascontiguousarray(image).tobytes())[:15], 16)
+
+
+def _caption(text: str, tokens: int, mean_logprob: float) -> Caption:
+    return Caption(text, tokens, mean_logprob, error=None if text else "the model wrote nothing")
+
+
+def _end_ids(model: Any, processor: Any, prompt: PatchPrompt) -> list[int]:
+    """Tokens that end a turn: those of the model and the one that training teaches."""
+    known = model.generation_config.eos_token_id
+    known = known if isinstance(known, list) else [known] if known is not None else []
+    return sorted({AnswerForm.of(processor, prompt).end_id, *known})
+
+
+def _lengths(written: torch.Tensor, ends: list[int]) -> torch.Tensor:
+    """Number of tokens of each row (N,), its end of turn included, the padding after it not."""
+    ended = torch.isin(written, torch.tensor(ends, device=written.device))
+    first = ended.int().argmax(1) + 1
+    return torch.where(ended.any(1), first, written.shape[1])
+
+
+class _Record(LogitsProcessor):
+    """Keeps the log-probability of each chosen token; the choice of a step is seen at the next."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.latest: torch.Tensor | None = None
+        self.kept: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._keep(input_ids)
+        self.latest = scores.float().log_softmax(-1)  # (N, V)
+        return scores
+
+    def logprobs(self, sequences: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (N, T) of the tokens after the prompt in `sequences`."""
+        self._keep(sequences)
+        return torch.stack(self.kept, 1)
+
+    def _keep(self, ids: torch.Tensor) -> None:
+        if self.latest is not None:
+            self.kept.append(self.latest.gather(1, ids[:, -1:]).squeeze(1))
+
+
+class _RowNoise(LogitsProcessor):
+    """Gumbel noise from a generator per row: the largest noisy score is a sample, and no row sees another's noise."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        shape = scores.shape[1]
+        noise = torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
+        gumbel = -torch.log(-torch.log(noise.clamp(1e-7, 1 - 1e-7)))
+        return scores + gumbel.to(scores)

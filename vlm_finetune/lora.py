@@ -1,0 +1,99 @@
+"""Which modules of a vision-language model a LoRA adapter touches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.errors import InputError
+
+# The names that the vision towers and the projectors go by in transformers.
+_VISION = r"(?:vision_tower|vision_model|visual|vision_encoder|image_encoder)"
+_PROJECTOR = r"(?:multi_modal_projector|connector|merger|merger_list|deepstack_merger_list|aligner|projector)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraScope:
+    """Rank and reach of an adapter; the default reaches the linear layers of the language model alone."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    modules: tuple[str, ...]
+    """Suffixes of the language model's linear layers."""
+    vision: bool = False
+    projector: bool = False
+
+    def pattern(self, model: Any) -> str:
+        """Regular expression that peft matches against the full names of the modules of `model`.
+
+        A bare list of suffixes would also hit the vision tower of Qwen2.5-VL, whose MLPs share their names with those
+        of the language model; hence the anchored path.
+        """
+        parts = [rf".*language_model.*\.({'|'.join(self.modules)})"]
+        linear = linear_names(model)
+        if self.vision:
+            parts.append(rf"(?!.*{_PROJECTOR}).*{_VISION}.*\.({'|'.join(_suffixes(linear, 'vision'))})")
+        if self.projector:
+            parts.append(rf".*{_PROJECTOR}.*\.({'|'.join(_suffixes(linear, 'projector'))})")
+        return "|".join(f"(?:{part})" for part in parts)
+
+
+def part_of(name: str) -> str:
+    """Part of the model that the module `name` belongs to: "projector", "vision", "language" or "other"."""
+    import re
+
+    if re.search(rf"(?:^|\.){_PROJECTOR}(?:\.|$)", name):
+        return "projector"
+    if re.search(rf"(?:^|\.){_VISION}(?:\.|$)", name):
+        return "vision"
+    return "language" if re.search(r"(?:^|\.)language_model(?:\.|$)", name) else "other"
+
+
+def linear_names(model: Any) -> list[str]:
+    """Names of all linear layers of `model`."""
+    import torch
+
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+
+
+def add_lora(model: Any, scope: LoraScope) -> Any:
+    """Freeze `model` and return it wrapped with a fresh adapter.
+
+    Raises:
+        InputError: nothing in the language model answers to the scope's module names.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    language = [name for name in linear_names(model) if part_of(name) == "language"]
+    missing = [suffix for suffix in scope.modules if not any(name.endswith("." + suffix) for name in language)]
+    if missing:
+        there = sorted({name.rsplit(".", 1)[1] for name in language})
+        raise InputError(
+            f"--lora_modules: the language model has no layer named {', '.join(missing)}; it has {', '.join(there) or 'none'}"
+        )
+    config = LoraConfig(
+        r=scope.rank,
+        lora_alpha=scope.alpha,  # type: ignore[arg-type]
+        lora_dropout=scope.dropout,
+        bias="none",
+        target_modules=scope.pattern(model),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def adapted_parts(model: Any) -> dict[str, int]:
+    """Number of adapted modules in each part of a model that carries an adapter."""
+    counts: dict[str, int] = {}
+    for name, _ in model.named_modules():
+        if name.endswith(".lora_A"):
+            part = part_of(name)
+            counts[part] = counts.get(part, 0) + 1
+    return counts
+
+
+def _suffixes(names: Sequence[str], part: str) -> list[str]:
+    found = sorted({name.rsplit(".", 1)[1] for name in names if part_of(name) == part})
+    if not found:
+        raise InputError(f"the model has no {part} with linear layers to adapt; leave its flag off")
+    return found

@@ -1,0 +1,71 @@
+"""Synthetic tissue that the embedded model learns from: many patients, every finding, drawn once at the model's size."""
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+
+from data.synthetic.amounts import draw_findings
+from data.synthetic.style import draw_style
+from data.synthetic.tissue import render_patch
+from data.taxonomy import Taxonomy, load_taxonomy
+from vlm_finetune.prompt import PatchPrompt
+
+TAXONOMY = "neuroblastic-tumours"
+"""The taxonomy with the most classes; those of the others are among them."""
+_PATCH_PX, _MPP = 224, 0.5
+_PER_PATIENT = 8
+_EVEN_SHARE = 0.5
+"""Share of the patches on which every value that occurs in the class is as likely as any other: the rare ones are learnt
+as well, and findings are harder to guess from one another."""
+
+
+@dataclass(frozen=True)
+class TissueSet:
+    """Patches and what was drawn in them."""
+
+    images: np.ndarray
+    """RGB uint8 (N, image_px, image_px, 3)."""
+    findings: list[dict[str, str]]
+
+    def targets(self, taxonomy: Taxonomy) -> torch.Tensor:
+        """Index of the value of each finding, (N, findings), in the order of the taxonomy."""
+        order = {name: list(finding.values) for name, finding in taxonomy.findings.items()}
+        return torch.tensor([[values.index(row[name]) for name, values in order.items()] for row in self.findings])
+
+
+def draw_tissue(count: int, *, image_px: int, seed: int, workers: int = 2) -> TissueSet:
+    """Draw `count` patches of patients that no other seed gives, resized to `image_px`."""
+    patients = -(-count // _PER_PATIENT)
+    with ProcessPoolExecutor(workers) as pool:
+        drawn = list(pool.map(partial(_patient, image_px=image_px, seed=seed), range(patients), chunksize=8))
+    images = np.concatenate([images for images, _ in drawn])[:count]
+    return TissueSet(images=images, findings=[row for _, rows in drawn for row in rows][:count])
+
+
+def _patient(index: int, *, image_px: int, seed: int) -> tuple[np.ndarray, list[dict[str, str]]]:
+    cv2.setNumThreads(1)
+    taxonomy = load_taxonomy(TAXONOMY)
+    # The first word keeps these patients apart from those of any other use of the same seed.
+    rng = np.random.default_rng([0x7117, seed, index])
+    style = draw_style(rng)
+    resize = PatchPrompt(system="", question="", image_px=image_px).resize
+    images, findings = [], []
+    for _ in range(_PER_PATIENT):
+        row = _draw_row(taxonomy, rng)
+        patch = render_patch(row, taxonomy=taxonomy, style=style, size_px=_PATCH_PX, mpp=_MPP, rng=rng)
+        _, stored = cv2.imencode(".jpg", patch[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, style.jpeg_quality])
+        images.append(resize(cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1]))
+        findings.append(row)
+    return np.stack(images), findings
+
+
+def _draw_row(taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
+    subtype = taxonomy.classes[str(rng.choice(taxonomy.class_names))]
+    if rng.random() < _EVEN_SHARE:
+        even = {name: dict.fromkeys((v for v, p in values.items() if p > 0), 1.0) for name, values in subtype.synthetic.items()}
+        subtype = replace(subtype, synthetic=even)
+    return draw_findings(subtype, taxonomy, rng)
