@@ -9,7 +9,9 @@ SMALLEST_MARK_UM2 = 6_000.0
 # Strokes are wider than this; pigment and refracting edges are not.
 NARROWEST_STROKE_UM = 24.0
 # How far a mark is followed over tissue, whose stain blurs the colour of the ink.
-REACH_UM = 200.0
+REACH_UM = 400.0
+DARKER = 1.3
+LOWEST_RED = 0.4
 FRINGE_UM = 20.0
 NEAREST_GLASS_UM = 24.0
 SMALLEST_GLASS_CONTACT = 0.25
@@ -27,8 +29,12 @@ def find_pen(density: np.ndarray, *, glass: np.ndarray, mpp: float) -> np.ndarra
     red, green, blue = cv2.split(density)
     lowest, highest = channel_range(density)
     mean, neutral = channel_mean(density), lowest / np.maximum(highest, 1e-3)
-    cold = _follow((red > 1.15 * green) & (highest > 0.35), over_tissue=(red > 0.9 * green) & (highest > 0.5), mpp=mpp)
-    black = _follow((neutral > 0.84) & (mean > 0.5), over_tissue=(neutral > 0.72) & (mean > 0.6), mpp=mpp)
+    stained = ~glass & (red < green) & (green > blue)
+    # Under ink the stain still shows, but red light, which stain lets through, does not.
+    darkest = DARKER * float(np.percentile(red[stained], 90)) if stained.any() else 0.0
+    under_ink = (red > max(darkest, LOWEST_RED)) & (red > 0.5 * green)
+    cold = _follow((red > 1.15 * green) & (highest > 0.35), over_tissue=under_ink, mpp=mpp)
+    black = _follow((neutral > 0.84) & (mean > 0.5), over_tissue=under_ink, mpp=mpp)
     warm = _follow(
         (red < 0.25 * green) & (blue > 0.6 * green) & (blue < 1.05 * green) & (green > 0.6),
         over_tissue=(red < 0.42 * green) & (blue > 0.55 * green) & (green > 0.9),
@@ -70,13 +76,15 @@ def _follow(pure: np.ndarray, *, over_tissue: np.ndarray, mpp: float) -> np.ndar
 def _beside_glass(ink: np.ndarray, *, glass: np.ndarray, mpp: float) -> np.ndarray:
     """Return the components of `ink` (H, W) that have glass along a quarter of their outline."""
     kept = np.zeros_like(ink)
-    count, labels = cv2.connectedComponents(ink.astype(np.uint8), connectivity=8)
-    for label in range(1, count):
-        component = labels == label
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
+    margin = round(NEAREST_GLASS_UM / mpp) + 2
+    for label, (left, top, width, height, _) in enumerate(boxes[1:].tolist(), start=1):
+        window = np.s_[max(0, top - margin) : top + height + margin, max(0, left - margin) : left + width + margin]
+        component = labels[window] == label
         # Soft edges of a stroke are neither ink nor glass, so the outline is looked at a little further out.
         outline = dilate(component, radius_um=NEAREST_GLASS_UM, mpp=mpp) & ~dilate(
             component, radius_um=NEAREST_GLASS_UM - mpp, mpp=mpp
         )
-        if glass[outline].mean() >= SMALLEST_GLASS_CONTACT:
-            kept |= component
+        if outline.any() and glass[window][outline].mean() >= SMALLEST_GLASS_CONTACT:
+            kept[window] |= component
     return kept

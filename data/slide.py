@@ -148,7 +148,7 @@ class Slide:
         """Read the level-0 square at (x, y) of side `size_px` as RGB uint8 (tile_px, tile_px, 3)."""
         return self.read_region(x=x, y=y, width=size_px, height=size_px, out_width=tile_px, out_height=tile_px)
 
-    def overview(self, *, mpp: float = 4.0, max_px: int = 4096) -> Overview:
+    def overview(self, *, mpp: float = 4.0, max_px: int = 3072) -> Overview:
         """Read the whole slide at `mpp` µm/px, coarser where its longer side would exceed `max_px`.
 
         Never finer than level 0. Read in blocks, so memory does not grow with the slide, and damaged parts cost only

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from data.errors import InputError
 from fusion.curriculum import PAPER_STAGES, Stage
@@ -72,7 +72,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what no single type can say."""
-        object.__setattr__(self, "stages", tuple(_stage(stage) for stage in self.stages))
         if not sum(stage.epochs for stage in self.stages):
             raise InputError("stages: the curriculum has no epoch; give at least one stage with epochs above 0")
         if self.batch_size < 2:
@@ -103,11 +102,3 @@ class EvaluateConfig:
     """Device to run on; auto takes a GPU where there is one."""
     workers: int = 2
     """Threads that read images."""
-
-
-def _stage(stage: Stage | dict[str, Any]) -> Stage:
-    """A stage of a configuration file comes as a mapping."""
-    try:
-        return stage if isinstance(stage, Stage) else Stage(**stage)
-    except TypeError as error:
-        raise InputError(f"stages: {error}; see fusion/presets/train for the fields") from error

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from data.atomic import atomic, digest, write_json
-from data.command import run_command
+from data.atomic import atomic, digest, write_json, write_text
+from data.command import config_yaml, run_command
 from data.errors import InputError
 from data.image import read_image
 from data.taxonomy import load_taxonomy
@@ -24,7 +24,7 @@ ARM_FIELDS = {"image_only": "image", "text_only": "text", "fused": "fused"}
 def evaluate(config: EvaluateConfig) -> Path:
     """Classify the patches of one split and measure every arm; returns `config.out`.
 
-    Writes metrics.json (per arm; `text_only` counts the patches that have text) and predictions.parquet.
+    Writes config.yaml, metrics.json (per arm; `text_only` counts the patches that have text) and predictions.parquet.
 
     Raises:
         InputError: no finished model, a manifest or captions that cannot be used, or a folder of another evaluation.
@@ -42,6 +42,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     )
     key = _key(config)
     _claim(config.out, key=key)
+    write_text(config.out / "config.yaml", config_yaml(config))
     prediction = _predict(predictor, patches, config=config)
     metrics = {arm: measure_arm(arm, prediction, patches) for arm in ARM_FIELDS}
     _write_predictions(config.out / "predictions.parquet", predictor, patches, prediction)
@@ -122,7 +123,9 @@ def _claim(out: Path, *, key: str) -> None:
             held = None
         if held != key:
             raise InputError(f"{out}: holds another evaluation; choose another --out or delete it")
-    elif out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {"predictions.parquet"}):
+    elif out.exists() and (
+        not out.is_dir() or {path.name for path in out.iterdir()} - {"config.yaml", "predictions.parquet"}
+    ):
         raise InputError(f"{out}: holds files that are not of an evaluation; choose another --out or empty it")
 
 

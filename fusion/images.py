@@ -16,7 +16,7 @@ from data.image import read_image
 
 def resize_patch(image: np.ndarray, *, size: int) -> Tensor:
     """RGB uint8 (H, W, 3) as a uint8 tensor (3, size, size), antialiased; the same in training and prediction."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     if pixels.shape[1:] == (size, size):
         return pixels
     return resize(pixels, [size, size], antialias=True)
@@ -61,6 +61,8 @@ class PatchImages(Dataset[Tensor]):
             batch_sampler=[batch.tolist() for batch in rows],
             collate_fn=torch.stack,
             num_workers=self.workers,
+            # A generator of its own: the loader would draw a number that dropout then lacks.
+            generator=torch.Generator(),
         )
 
     def _read(self, row: int) -> Tensor:

@@ -60,6 +60,8 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
         )
         return Metrics(patches=0, confusion=np.zeros((len(classes), len(classes)), int).tolist(), **nothing)
     predicted = probabilities.argmax(axis=1)
+    exact = probabilities.astype(float)
+    exact /= exact.sum(axis=1, keepdims=True)
     present = np.unique(labels)
     macro: dict[str, Any] = {"labels": present, "average": "macro", "zero_division": 0}
     with warnings.catch_warnings():
@@ -76,7 +78,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
         precision=float(precision_score(labels, predicted, **macro)),
         recall=float(recall_score(labels, predicted, **macro)),
         auroc=_auroc(labels, probabilities),
-        log_loss=float(log_loss(labels, probabilities.astype(float), labels=classes)),
+        log_loss=float(log_loss(labels, exact, labels=classes)),
         confusion=confusion_matrix(labels, predicted, labels=classes).tolist(),
     )
 

@@ -1,6 +1,8 @@
 """Tokenizers of the text towers behind one interface, among them one trained on the texts at hand."""
 
 import json
+import string
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,18 +76,27 @@ class OpenClipTokenizer:
 
 
 def train_word_pieces(texts: Sequence[str], *, vocabulary: int) -> str:
-    """Train a lower-casing WordPiece tokenizer on `texts`; returns it as JSON, the same for the same texts."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """Make a lower-casing WordPiece tokenizer for `texts`; returns it as JSON, the same for the same texts.
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL.values()), show_progress=False, min_frequency=2
+    The vocabulary holds the commonest words whole, and every character to spell the others with. The trainer of the
+    tokenizers library is not used: it numbers its pieces in another order each time, and with them the weights.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    characters = sorted({character for word in counts for character in word} | set(string.ascii_lowercase))
+    pieces = [*SPECIAL.values(), *characters, *(f"##{character}" for character in characters)]
+    common = sorted(
+        (word for word, count in counts.items() if count > 1 and len(word) > 1), key=lambda w: (-counts[w], w)
     )
-    tokenizer.train_from_iterator(sorted(texts), trainer=trainer)
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    pieces += common[: max(0, vocabulary - len(pieces))]
+    tokenizer = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.WordPiece()
+    ends = [(token, pieces.index(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False)
 

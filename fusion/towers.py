@@ -49,7 +49,7 @@ IMAGE_TOWERS = (
         licence="Apache-2.0",
         has_weights=False,
         # One group of channels per normalisation: no statistics of the batch, so ranks and single rows agree.
-        architecture={"channels": (24, 48, 96, 192), "stem_width": 12, "norm_layer": "groupnorm1"},
+        architecture={"channels": [24, 48, 96, 192], "stem_width": 12, "norm_layer": "groupnorm1"},
     ),
     TowerRecord(
         name="quiltnet-b-32",
@@ -203,17 +203,24 @@ def weights_present(record: TowerRecord) -> bool:
 
     if not record.has_weights or record.source.startswith("local-dir:") or Path(record.source).is_dir():
         return True
-    repository = record.repository
+    repository = _repository(record)
     if repository is None:
-        import open_clip
-
-        name, _, tag = record.source.partition("@")
-        settings = open_clip.get_pretrained_cfg(name, tag)
-        repository = (settings.get("hf_hub") or "").rstrip("/")
-        if not repository:
-            return False
+        return False
     found = (try_to_load_from_cache(repository, file) for file in WEIGHT_FILES[record.loader])
     return any(isinstance(path, str) for path in found)
+
+
+def hub_repository(name: str) -> str | None:
+    """Repository on the Hugging Face hub that holds the encoder `name`.
+
+    A name that is no encoder and has the form OWNER/NAME stands for itself; None where there is nothing to fetch.
+    """
+    for modality in ("image", "text"):
+        try:
+            return _repository(find_tower(name, modality=modality))
+        except InputError:
+            continue
+    return name if name.count("/") == 1 and not Path(name).exists() else None
 
 
 def check_weights(record: TowerRecord) -> None:
@@ -315,6 +322,16 @@ def _load(record: TowerRecord, *, pretrained: bool, texts: Sequence[str]) -> "Im
         raise InputError(
             f"{record.modality} tower {record.name} cannot be loaded ({reason}); check the name"
         ) from error
+
+
+def _repository(record: TowerRecord) -> str | None:
+    """Repository of the weights, also where open_clip knows it by a model's name and tag (`NAME@TAG`)."""
+    if record.repository is None and record.loader == "open_clip" and ":" not in record.source:
+        import open_clip
+
+        name, _, tag = record.source.partition("@")
+        return (open_clip.get_pretrained_cfg(name, tag).get("hf_hub") or "").rstrip("/") or None
+    return record.repository
 
 
 def _transformers_record(name: str, *, source: str, modality: Modality) -> TowerRecord:

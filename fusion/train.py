@@ -165,7 +165,11 @@ def main(run: Training) -> None:
             "epochs": progress.epochs,
             "best_epoch": progress.best_epoch + 1,
             "best_stage": best["stage"],
-            "val_balanced_accuracy": {arm: best[f"val_{arm}_balanced_accuracy"] for arm in arms},
+            "val_balanced_accuracy": {
+                "fused": best["val_balanced_accuracy"],
+                "image": best["val_image_balanced_accuracy"],
+                "text": best["val_text_balanced_accuracy"],
+            },
             "patches": {split: len(run.patches.rows(split)) for split in ("train", "val")},
             "missing_text": run.patches.missing_text,
         }
@@ -202,7 +206,7 @@ def fit(run: Training) -> Progress:
 
 
 def fit_stage(
-    run: Training, stage: Stage, *, before: int, progress: Progress, checkpoints: Checkpoints, bar: "tqdm[None]"
+    run: Training, stage: Stage, *, before: int, progress: Progress, checkpoints: Checkpoints, bar: "tqdm[Any]"
 ) -> None:
     """Train one stage, of which `progress` may have some epochs behind it; `before` counts those of earlier stages."""
     accelerator, model, feed = run.accelerator, run.model, run.feed
@@ -223,8 +227,9 @@ def fit_stage(
         weights = _agreed_fingerprint(run)
         scores, loss = score(run, validate(run))
         record = {"stage": stage.name, "epoch": before + epoch + 1, "alpha": alpha, **losses}
-        record |= {f"val_{arm}_balanced_accuracy": score for arm, score in scores.items()}
-        progress.history.append(record | {"val_loss": loss, "weights": weights})
+        record |= {"val_balanced_accuracy": scores["fused"], "val_loss": loss}
+        record |= {f"val_{arm}_balanced_accuracy": scores[arm] for arm in ("image", "text")}
+        progress.history.append(record | {"weights": weights})
         # Of two epochs with the same balanced accuracy the surer one is kept; test rows have no say.
         if (scores["fused"] or 0.0, -loss) > progress.best_score:
             progress.best_score, progress.best_epoch = (scores["fused"] or 0.0, -loss), before + epoch
@@ -238,7 +243,7 @@ def fit_stage(
 
 
 def fit_epoch(
-    run: Training, wrapped: torch.nn.Module, stage: Stage, *, epoch: int, before: int, bar: "tqdm[None]"
+    run: Training, wrapped: torch.nn.Module, stage: Stage, *, epoch: int, before: int, bar: "tqdm[Any]"
 ) -> dict[str, float]:
     """One pass over the training rows; returns the mean losses."""
     config, accelerator, patches = run.config, run.accelerator, run.patches

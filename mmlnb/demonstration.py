@@ -1,6 +1,7 @@
 """The whole path on synthetic tissue: from drawn patches to the report on slides."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -157,7 +158,9 @@ class Demo:
         file = self.out / "settings" / f"{module}.yaml"
         write_text(file, config_yaml(settings))
         command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+        threads = max(1, (os.cpu_count() or 1) // self.config.processes)
         command += ["--num_processes", str(self.config.processes), "--num_machines", "1"]
+        command += ["--num_cpu_threads_per_process", str(threads)]
         command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu"]
         finished = subprocess.run([*command, "-m", module, "--config", str(file)], check=False)
         if finished.returncode:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from mmlnb.geojson import slide_geojson
 from mmlnb.pages.folder_page import write_folder_page
 from mmlnb.pages.slide_page import write_slide_page
 from mmlnb.slide_prediction import SlidePipeline, SlidePrediction, write_predictions
-from mmlnb.slide_record import SlideRecord, SlideRecords
+from mmlnb.slide_record import SlideRecord, SlideRecords, Status
 
 SOME_NOT_CALLED = 3
 
@@ -95,8 +96,11 @@ def _run_slide(
     except InputError as error:
         return _uncalled(name, "failed", error, slide=slide, started=started)
     except Exception as error:
-        # One slide never stops the folder; what it was is kept for whoever has to mend it.
-        return _uncalled(name, "failed", error, slide=slide, started=started)
+        # One slide never stops the folder; where it went wrong is kept for whoever has to mend it.
+        trace = config.out / "errors" / f"{name}.txt"
+        write_text(trace, traceback.format_exc())
+        unexpected = InputError(f"{path}: unexpected {type(error).__name__}: {error}; see {trace}")
+        return _uncalled(name, "failed", unexpected, slide=slide, started=started)
     finally:
         if slide is not None:
             slide.close()
@@ -124,7 +128,7 @@ def _write_slide(
         patches=len(prediction.tiles),
         captioned=sum(text is not None for text in prediction.texts),
         unreadable=len(prediction.unreadable),
-        rejected=prepared.plan.reasons(),
+        rejected=prediction.rejected(),
         mpp=prepared.slide.mpp.value,
         mpp_origin=prepared.slide.mpp.origin,
         seconds=time.monotonic() - started,
@@ -143,12 +147,11 @@ def _write_slide(
     return record
 
 
-def _uncalled(name: str, status: str, error: Exception, *, slide: Slide | None, started: float) -> SlideRecord:
-    reason = str(error) if isinstance(error, InputError) else f"{name}: unexpected {type(error).__name__}: {error}"
+def _uncalled(name: str, status: Status, error: InputError, *, slide: Slide | None, started: float) -> SlideRecord:
     return SlideRecord(
         slide=name,
-        status="skipped" if status == "skipped" else "failed",
-        reason=" ".join(reason.split()),
+        status=status,
+        reason=" ".join(str(error).split()),
         mpp=slide.mpp.value if slide else None,
         mpp_origin=slide.mpp.origin if slide else "",
         seconds=time.monotonic() - started,

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.atomic import atomic
 from data.errors import InputError
+from data.focus import out_of_focus, sharpness
 from data.read_tiles import read_tiles
 from data.slide import Overview, Slide
 from data.taxonomy import Taxonomy
@@ -34,7 +36,7 @@ class PreparedSlide:
 
 @dataclass(frozen=True, eq=False)
 class SlidePrediction:
-    """What the models say about the N readable tiles of a slide."""
+    """What the models say about the N usable tiles of a slide."""
 
     prepared: PreparedSlide
     tiles: tuple[Tile, ...]
@@ -47,6 +49,13 @@ class SlidePrediction:
     texts: tuple[str | None, ...]
     """Caption of each tile; None where it was not described or the model failed to."""
     unreadable: tuple[tuple[Tile, str], ...]
+    blurred: tuple[Tile, ...]
+    """Tiles that turned out to be out of focus; they have no say in the call."""
+
+    def rejected(self) -> dict[str, int]:
+        """Count of the tiles left out, by reason."""
+        blur = {"blur": len(self.blurred)} if self.blurred else {}
+        return self.prepared.plan.reasons() | blur
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class SlidePipeline:
         tiles: list[Tile] = []
         unreadable: list[tuple[Tile, str]] = []
         texts: list[str | None] = []
-        fused, image, gate = [], [], []
+        fused, image, gate, sharp = [], [], [], []
         for batch in read_tiles(
             slide, plan.tiles, tile_px=plan.tile_px, batch_size=self.batch_size, workers=self.workers
         ):
@@ -101,17 +110,24 @@ class SlidePipeline:
                 fused.append(prediction.fused)
                 image.append(prediction.image)
                 gate.append(prediction.gate)
+                sharp.append(sharpness(_at_own_resolution(batch.pixels, plan)))
             progress(len(batch.tiles) + len(batch.unreadable))
         if not tiles:
             raise InputError(f"{slide.path}: none of {len(plan.tiles)} tiles can be read; replace the file")
+        # Focus is judged against the slide's own tiles, so only once all have been seen.
+        blurred = out_of_focus(np.concatenate(sharp))
+        kept = np.flatnonzero(~blurred)
+        if not len(kept):
+            raise InputError(f"{slide.path}: all {len(tiles)} tiles are out of focus; scan the slide again")
         return SlidePrediction(
             prepared=prepared,
-            tiles=tuple(tiles),
-            fused=np.concatenate(fused),
-            image=np.concatenate(image),
-            gate=np.concatenate(gate),
-            texts=tuple(texts),
+            tiles=tuple(tiles[index] for index in kept),
+            fused=np.concatenate(fused)[kept],
+            image=np.concatenate(image)[kept],
+            gate=np.concatenate(gate)[kept],
+            texts=tuple(texts[index] for index in kept),
             unreadable=tuple(unreadable),
+            blurred=tuple(tiles[index] for index in np.flatnonzero(blurred)),
         )
 
     def _describe(self, pixels: np.ndarray) -> Iterator[str | None]:
@@ -120,6 +136,14 @@ class SlidePipeline:
             return
         for caption in self.captioner.describe(list(pixels)):
             yield None if caption.error else caption.text
+
+
+def _at_own_resolution(pixels: np.ndarray, plan: TilePlan) -> np.ndarray:
+    """Tiles (N, H, W, 3) without the pixels that were invented where the file is coarser than the target."""
+    side = round(plan.tile_px / plan.upsampling)
+    if side == plan.tile_px:
+        return pixels
+    return np.stack([cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in pixels])
 
 
 def write_predictions(prediction: SlidePrediction, path: Path, *, taxonomy: Taxonomy) -> None:

@@ -60,11 +60,12 @@ def caption(config: CaptionConfig) -> Path:
     Raises:
         InputError: no rows, missing model, an adapter that does not fit, or a folder that holds another run.
     """
-    from accelerate import PartialState
     from tqdm import tqdm
 
+    from vlm_finetune.model import process_state
+
     rows = _select(config)
-    state = PartialState()
+    state = process_state(config.device)
     captioner = _captioner(config)
     _claim(config.out, captioner.key, first=state.is_main_process)
     state.wait_for_everyone()
@@ -189,7 +190,7 @@ def _decoding(config: CaptionConfig) -> "Decoding":
 
 
 def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
-    """Prompt that `config` asks for by any of its fields, the rest from the adapter or the defaults; None for neither."""
+    """Prompt that `config` asks for by any of its fields, the rest from the adapter or the defaults; else None."""
     from vlm_finetune.model import adapter_prompt
     from vlm_finetune.prompt import PatchPrompt
 

@@ -49,16 +49,14 @@ class Captioner:
         default = PatchPrompt.fill(
             system=SYSTEM, question=QUESTION, image_px=IMAGE_PX, taxonomy=taxonomy or load_taxonomy()
         )
-        self.loaded = load(
-            model, prompt=prompt, default_prompt=default, adapter=adapter, device=device, dtype=dtype
-        )
+        self.loaded = load(model, prompt=prompt, default_prompt=default, adapter=adapter, device=device, dtype=dtype)
         self.prompt = self.loaded.prompt
         self.decoding = decoding or Decoding()
         self.batch_size = batch_size
         self.key = digest(self.prompt.key, self.loaded.model_key, self.loaded.adapter_key, self.decoding.key)
 
     def describe(self, images: Sequence[np.ndarray]) -> list[Caption]:
-        """Captions of `images` (RGB uint8 (H, W, 3), any size), in their order; what a patch gets does not depend on its batch."""
+        """Captions of `images` (RGB uint8 (H, W, 3), any size), in their order, whatever the batches."""
         captions: list[Caption] = []
         for start in range(0, len(images), self.batch_size):
             captions += self._batch(images[start : start + self.batch_size])

@@ -51,7 +51,9 @@ def check_image_size(encoded: dict[str, torch.Tensor], prompt: PatchPrompt, proc
         return
     side = _expected_px(processor.image_processor, prompt.image_px) // processor.image_processor.patch_size
     if not torch.equal(grids[:, 1:], torch.full_like(grids[:, 1:], side)):
-        raise InputError(f"the processor made {grids[0].tolist()} patches of an image, not {side} × {side}; set --image_px")
+        raise InputError(
+            f"the processor made {grids[0].tolist()} patches of an image, not {side} × {side}; set --image_px"
+        )
 
 
 def _factor(images: Any) -> int | None:

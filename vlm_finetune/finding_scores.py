@@ -38,8 +38,7 @@ def finding_macro_f1(
         if not pairs:
             continue
         actual, stated = zip(*pairs, strict=True)
-        # Values that never occur have no recall to measure; a caption that names one is still a false positive... of
-        # the value that it should have named.
+        # A value that never occurs has no recall to average; a text that states it is wrong all the same.
         labels = sorted(set(actual))
         per_finding[name] = float(f1_score(actual, stated, labels=labels, average="macro", zero_division=0.0))
     mean = float(np.mean(list(per_finding.values()))) if per_finding else float("nan")

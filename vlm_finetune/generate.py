@@ -71,9 +71,7 @@ def generate(
     processors = LogitsProcessorList([record])
     if decoding.repetition_penalty != 1.0:
         # The prompt is no part of what may not be repeated: it holds the very words that a description needs.
-        processors.append(
-            RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty, prompt_ignore_length=start)
-        )
+        processors.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty, prompt_ignore_length=start))
     if decoding.temperature > 0:
         processors.append(TemperatureLogitsWarper(decoding.temperature))
         if decoding.top_k > 0:

@@ -1,6 +1,6 @@
 """Which modules of a vision-language model a LoRA adapter touches."""
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,19 +29,16 @@ class LoraScope:
         A bare list of suffixes would also hit the vision tower of Qwen2.5-VL, whose MLPs share their names with those
         of the language model; hence the anchored path.
         """
-        parts = [rf".*language_model.*\.({'|'.join(self.modules)})"]
-        linear = linear_names(model)
-        if self.vision:
-            parts.append(rf"(?!.*{_PROJECTOR}).*{_VISION}.*\.({'|'.join(_suffixes(linear, 'vision'))})")
-        if self.projector:
-            parts.append(rf".*{_PROJECTOR}.*\.({'|'.join(_suffixes(linear, 'projector'))})")
+        parts = [rf".*language_model.*\.(?:{'|'.join(self.modules)})"]
+        for wanted, part in ((self.vision, "vision"), (self.projector, "projector")):
+            if wanted:
+                # Full names: a suffix such as "proj" would also hit the convolution that embeds the patches.
+                parts.append("|".join(map(re.escape, _linear_layers(model, part))))
         return "|".join(f"(?:{part})" for part in parts)
 
 
 def part_of(name: str) -> str:
     """Part of the model that the module `name` belongs to: "projector", "vision", "language" or "other"."""
-    import re
-
     if re.search(rf"(?:^|\.){_PROJECTOR}(?:\.|$)", name):
         return "projector"
     if re.search(rf"(?:^|\.){_VISION}(?:\.|$)", name):
@@ -69,7 +66,8 @@ def add_lora(model: Any, scope: LoraScope) -> Any:
     if missing:
         there = sorted({name.rsplit(".", 1)[1] for name in language})
         raise InputError(
-            f"--lora_modules: the language model has no layer named {', '.join(missing)}; it has {', '.join(there) or 'none'}"
+            f"--lora_modules: the language model has no layer {', '.join(missing)}; "
+            f"it has {', '.join(there) or 'none under that name'}"
         )
     config = LoraConfig(
         r=scope.rank,
@@ -92,8 +90,8 @@ def adapted_parts(model: Any) -> dict[str, int]:
     return counts
 
 
-def _suffixes(names: Sequence[str], part: str) -> list[str]:
-    found = sorted({name.rsplit(".", 1)[1] for name in names if part_of(name) == part})
-    if not found:
-        raise InputError(f"the model has no {part} with linear layers to adapt; leave its flag off")
-    return found
+def _linear_layers(model: Any, part: str) -> list[str]:
+    names = [name for name in linear_names(model) if part_of(name) == part]
+    if not names:
+        raise InputError(f"--lora_{part}: the model has no {part} with linear layers; leave the flag off")
+    return names

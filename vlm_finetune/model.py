@@ -90,9 +90,14 @@ def choose_device(name: str = "auto") -> torch.device:
             return torch.device(name)
         except RuntimeError as error:
             raise InputError(f"--device {name}: not a device; give auto, cpu, cuda or cuda:N") from error
+    return process_state(name).device
+
+
+def process_state(device: str) -> Any:
+    """This process among those of `accelerate launch`; without a GPU the processes meet on the CPU."""
     from accelerate import PartialState
 
-    return PartialState().device
+    return PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -121,7 +126,9 @@ def load_processor(folder: Path, *, image_px: int) -> Any:
 def load_base(folder: Path, *, dtype: torch.dtype) -> Any:
     """Model in `folder`, on the CPU, in eval mode."""
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
@@ -172,7 +179,9 @@ def check_base(adapter: Path, model_key: str, name: str) -> None:
     if path.is_file():
         base = json.loads(path.read_text(encoding="utf-8"))
         if base["model_key"] != model_key:
-            raise InputError(f"{adapter}: trained on {base['model']} ({base['model_key'][:8]}), which is not this {name}")
+            raise InputError(
+                f"{adapter}: trained on {base['model']} ({base['model_key'][:8]}), which is not this {name}"
+            )
 
 
 def load_adapter(model: Any, adapter: Path, *, processor: Any, prompt: PatchPrompt) -> Any:
@@ -195,7 +204,9 @@ def load_adapter(model: Any, adapter: Path, *, processor: Any, prompt: PatchProm
     unmatched = sorted(set(saved) ^ set(loaded))
     unmatched += [key for key in saved.keys() & loaded.keys() if not _same(saved[key], loaded[key])]
     if unmatched:
-        raise InputError(f"{weights}: {len(unmatched)} tensors do not match the model, first {unmatched[0]}; train it again")
+        raise InputError(
+            f"{weights}: {len(unmatched)} tensors do not match the model, first {unmatched[0]}; train it again"
+        )
     if not changes_logits(model, processor=processor, prompt=prompt):
         raise InputError(f"{weights}: the adapter changes nothing the model says; train it again")
     return model

@@ -42,7 +42,9 @@ def read_pairs(manifest: Path, split: str, taxonomy: Taxonomy) -> list[Pair]:
         if not row.description.strip():
             raise InputError(f"{manifest}: the description of {row.patch_id} is empty; write one or leave the cell out")
         if row.image is None:
-            raise InputError(f"{manifest}: {row.patch_id} has a description but no image file; save the patch as an image")
+            raise InputError(
+                f"{manifest}: {row.patch_id} has a description but no image file; save the patch as an image"
+            )
         path = image_path(manifest, row.image)
         if not path.is_file():
             raise InputError(f"{path}: no such image ({row.patch_id} of {manifest}); correct the path in the manifest")

@@ -46,7 +46,9 @@ class PatchPrompt:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
-            raise InputError(f"{path}: missing; train the adapter with `mmlnb finetune`, which saves its prompt") from error
+            raise InputError(
+                f"{path}: missing; train the adapter with `mmlnb finetune`, which saves its prompt"
+            ) from error
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: not a saved prompt ({error}); restore it or train the adapter again") from error
 
@@ -61,7 +63,7 @@ class PatchPrompt:
         return digest("image-first", self.system, self.question, str(self.image_px))
 
     def messages(self, answer: str | None = None) -> list[dict[str, Any]]:
-        """Conversation in the form chat templates take, its image a placeholder; with `answer`, the model's turn too."""
+        """Conversation as chat templates take it, the image a placeholder; with `answer`, the model's turn too."""
         turns: list[dict[str, Any]] = []
         if self.system:
             turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})

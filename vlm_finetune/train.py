@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data.atomic import digest, write_json, write_text
 from data.command import config_yaml, run_command
 from data.errors import InputError
-from data.taxonomy import Taxonomy, load_taxonomy
+from data.taxonomy import load_taxonomy
 from vlm_finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -185,9 +185,7 @@ def _save(config: FinetuneConfig, trainer: Any, train: "PairDataset", *, prompt:
     write_json(config.out / TRAINED_ON_FILE, {"patients": patients, "pairs": len(train)})
 
 
-def _finish(
-    config: FinetuneConfig, train: "PairDataset", samples: "SampleCallback", *, val_loss: float | None
-) -> None:
+def _finish(config: FinetuneConfig, train: "PairDataset", samples: "SampleCallback", *, val_loss: float | None) -> None:
     """Write metrics.json last, as the mark of a finished run, and drop the checkpoints."""
     metrics: dict[str, Any] = {"train": {"pairs": len(train), "shortened": train.shortened}, "val": None}
     if val_loss is not None and samples.latest is not None:

@@ -36,7 +36,8 @@ def synth(config: SynthConfig) -> Path:
     """Draw a cohort.
 
     Writes `patches/<patient>/<number>.jpg` with `labels.csv` (file_name, patient_id, label, description, mpp, findings
-    as JSON), `slides/<patient>.tiff` with `slides.csv` (slide, patient_id, label, mpp), and `truth/<patient>.png`, the
+    as JSON), `slides/<patient>.tiff` with `slides.csv` (slide: the file's name in
+    `slides`, patient_id, label, mpp), and `truth/<patient>.png`, the
     mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus. The same configuration gives the same
     bytes with any number of workers.
 
@@ -122,7 +123,7 @@ def _write_slide(config: SynthConfig, taxonomy: Taxonomy, index: int) -> Row:
     path = config.out / "slides" / f"{patient}.tiff"
     write_slide(drawn.image, path, mpp=config.mpp, jpeg_quality=style.jpeg_quality)
     _write_image(drawn.truth, config.out / "truth" / f"{patient}.png")
-    return {"slide": f"slides/{path.name}", "patient_id": patient, "label": subtype.name, "mpp": config.mpp}
+    return {"slide": path.name, "patient_id": patient, "label": subtype.name, "mpp": config.mpp}
 
 
 def _write_image(image: NDArray[np.uint8], path: Path, *, quality: int | None = None) -> None:

@@ -43,6 +43,7 @@ def curriculum_figure(history: pd.DataFrame) -> Markup:
     axes.set_ylim(0, 1.03)
     axes.set_xlim(0.5, len(history) + 0.5)
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(alpha=0.3)
     return _svg(figure, "Balanced accuracy on the validation patients over the epochs of the curriculum")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from data.slide import ReadError
 from data.taxonomy import Taxonomy
 from mmlnb.findings_profile import findings_profile
-from mmlnb.pages.heat_map import class_map, gate_map, slide_thumbnail
+from mmlnb.pages.heat_map import draw_maps
 from mmlnb.pages.highlight import highlight
 from mmlnb.pages.page import image_uri, write_page
 from mmlnb.palette import class_colours, css
@@ -37,6 +37,7 @@ def write_slide_page(prediction: SlidePrediction, record: SlideRecord, path: Pat
     called = taxonomy.class_names.index(record.subtype)
     supporting, opposing = telling_patches(prediction.fused[:, called], _tissue(prediction))
     colours = {name: css(colour) for name, colour in class_colours(taxonomy).items()}
+    maps = draw_maps(prediction, taxonomy)
     depth = len(Path(record.slide).parts)
     write_page(
         "slide.html.j2",
@@ -44,9 +45,9 @@ def write_slide_page(prediction: SlidePrediction, record: SlideRecord, path: Pat
         record=record,
         taxonomy=taxonomy,
         colours=colours,
-        thumbnail=image_uri(slide_thumbnail(prediction)),
-        class_map=image_uri(class_map(prediction, taxonomy)),
-        gate_map=image_uri(gate_map(prediction)),
+        outline=image_uri(maps.outline),
+        class_map=image_uri(maps.classes),
+        gate_map=image_uri(maps.gates),
         tissue_mm2=prediction.prepared.tissue.area_mm2,
         profile=findings_profile(prediction.texts, taxonomy),
         supporting=[_card(prediction, index, taxonomy) for index in supporting],

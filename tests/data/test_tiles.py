@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from drawn_slide import draw_fold, draw_glass, draw_pen, draw_tissue, write_slide
@@ -12,9 +13,8 @@ from data.focus import out_of_focus, sharpness
 from data.mpp import Mpp
 from data.read_tiles import read_tiles
 from data.slide import Header, Slide, open_slide
-from data.survey import survey_slide
-from data.tiles import plan_tiles
-from data.tissue import TissueMask
+from data.tiles import TilePlan, plan_tiles
+from data.tissue import TissueMask, find_tissue
 
 
 def blank_slide(*, width: int, height: int, mpp: float = 0.25) -> Slide:
@@ -29,7 +29,11 @@ def tissue_mask(tissue: np.ndarray, *, scale: float) -> TissueMask:
     return TissueMask(tissue=tissue, pen=none, fold=none, unreadable=none, scale=scale, mpp=8.0)
 
 
-@pytest.mark.parametrize(("mpp", "target", "tile_px"), [(0.2527, 0.5, 224), (0.499, 0.5, 112), (0.499, 1.1, 256)])
+def plan_of(slide: Slide, *, target_mpp: float, tile_px: int) -> TilePlan:
+    return plan_tiles(slide, find_tissue(slide.overview()), target_mpp=target_mpp, tile_px=tile_px)
+
+
+@pytest.mark.parametrize(("mpp", "target", "tile_px"), [(0.2527, 0.5, 224), (0.499, 0.5, 224), (0.499, 1.1, 256)])
 def test_rounding_does_not_add_up_over_a_large_slide(mpp: float, target: float, tile_px: int) -> None:
     slide = blank_slide(width=100_000, height=60_000, mpp=mpp)
     plan = plan_tiles(slide, tissue_mask(np.ones((600, 1000), bool), scale=100), target_mpp=target, tile_px=tile_px)
@@ -87,7 +91,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Slide:
 
 
 def test_pen_fold_and_background_tiles_are_told_apart(drawn: Slide) -> None:
-    plan = survey_slide(drawn, target_mpp=0.5, tile_px=160).plan
+    plan = plan_of(drawn, target_mpp=0.5, tile_px=160)
     reasons = {(tile.x // 160, tile.y // 160): reason for tile, reason in plan.rejected}
     assert reasons[0, 0] == "background"
     assert reasons[4, 3] == "pen"
@@ -97,7 +101,7 @@ def test_pen_fold_and_background_tiles_are_told_apart(drawn: Slide) -> None:
 
 
 def test_tiles_are_read_in_order_whatever_the_number_of_threads(drawn: Slide) -> None:
-    tiles = survey_slide(drawn, target_mpp=0.75, tile_px=64).plan.tiles
+    tiles = plan_of(drawn, target_mpp=0.75, tile_px=64).tiles
     runs = []
     for workers, prefetch in ((1, 1), (3, 4)):
         batches = list(read_tiles(drawn, tiles, tile_px=64, batch_size=7, prefetch=prefetch, workers=workers))
@@ -109,7 +113,7 @@ def test_tiles_are_read_in_order_whatever_the_number_of_threads(drawn: Slide) ->
 
 
 def test_reading_ahead_is_bounded(drawn: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles = survey_slide(drawn, target_mpp=0.5, tile_px=64).plan.tiles
+    tiles = plan_of(drawn, target_mpp=0.5, tile_px=64).tiles
     reads, lock = [0], threading.Lock()
     read_tile = Slide.read_tile
 
@@ -126,7 +130,7 @@ def test_reading_ahead_is_bounded(drawn: Slide, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_leaving_early_stops_the_threads(drawn: Slide) -> None:
-    tiles = survey_slide(drawn, target_mpp=0.5, tile_px=64).plan.tiles
+    tiles = plan_of(drawn, target_mpp=0.5, tile_px=64).tiles
     batches = read_tiles(drawn, tiles, tile_px=64, batch_size=4)
     next(batches)
     batches.close()
@@ -140,7 +144,7 @@ def test_no_tiles_give_no_batches(drawn: Slide) -> None:
 def test_damaged_tiles_are_reported_and_the_others_are_the_pixels_of_the_sound_file(real_data: Path) -> None:
     damaged = open_slide(real_data / "slides" / "negative" / "corrupt-tiles.svs")
     sound = open_slide(real_data / "slides" / "CMU-1-Small-Region.svs")
-    tiles = survey_slide(damaged, target_mpp=0.5, tile_px=112).plan.tiles
+    tiles = plan_of(damaged, target_mpp=0.5, tile_px=112).tiles
     batches = list(read_tiles(damaged, tiles, tile_px=112, batch_size=16, workers=2))
     read = [tile for batch in batches for tile in batch.tiles]
     unreadable = [tile for batch in batches for tile, _ in batch.unreadable]
@@ -158,7 +162,7 @@ def test_damaged_tiles_are_reported_and_the_others_are_the_pixels_of_the_sound_f
 )
 def test_real_slides_give_tissue_tiles(real_data: Path, name: str, mpp: float | None) -> None:
     slide = open_slide(real_data / "slides" / name, command_line_mpp=mpp)
-    plan = survey_slide(slide, target_mpp=0.5, tile_px=224).plan
+    plan = plan_of(slide, target_mpp=0.5, tile_px=224)
     batch = next(iter(read_tiles(slide, plan.tiles[len(plan.tiles) // 2 :], tile_px=224, batch_size=8)))
     assert len(plan.tiles) > 30
     assert not batch.unreadable
@@ -167,8 +171,6 @@ def test_real_slides_give_tissue_tiles(real_data: Path, name: str, mpp: float | 
 
 
 def test_blurred_tiles_are_told_from_sharp_ones(drawn: Slide) -> None:
-    import cv2
-
     tiles = [drawn.read_tile(x=x, y=900, size_px=160, tile_px=160) for x in range(1300, 2500, 160)]
     blurred = cv2.GaussianBlur(tiles[0], (0, 0), 6.0)
     assert out_of_focus(sharpness(np.stack([*tiles, blurred]))).tolist() == [False] * len(tiles) + [True]

@@ -7,6 +7,7 @@ import pytest
 from drawn_slide import INKS, draw_fold, draw_glass, draw_pen, draw_tissue, write_slide
 
 from data.errors import InputError
+from data.image import read_image
 from data.slide import Overview, open_slide
 from data.tissue import check_stain, find_tissue, otsu
 
@@ -29,11 +30,17 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> float:
     return float((found & truth).sum() / (found | truth).sum())
 
 
-@pytest.fixture
-def scene() -> tuple[np.ndarray, np.ndarray]:
+@pytest.fixture(scope="module")
+def drawn() -> tuple[np.ndarray, np.ndarray]:
     pixels = draw_glass(width=4096, height=3072)
     truth = draw_tissue(pixels, left=400, top=400, right=3600, bottom=2600)
     return pixels, truth
+
+
+@pytest.fixture
+def scene(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    pixels, truth = drawn
+    return pixels.copy(), truth.copy()
 
 
 def test_tissue_is_found_on_glass(scene: tuple[np.ndarray, np.ndarray]) -> None:
@@ -104,6 +111,21 @@ def test_outlines_are_level_0_polygons_with_holes(scene: tuple[np.ndarray, np.nd
     np.testing.assert_allclose(outline.holes[0].min(axis=0), [2000, 1500], atol=2 * SCALE)
 
 
+@pytest.mark.parametrize("side", [1, 2, 5, 30])
+def test_an_overview_of_a_few_pixels_is_judged_without_failing(side: int) -> None:
+    pixels = np.full((side, side, 3), (200, 120, 170), dtype=np.uint8)
+    masks = find_tissue(Overview(pixels=pixels, scale=8.0, mpp=4.0, unreadable=np.zeros((side, side), dtype=bool)))
+    assert masks.tissue.shape == (side, side)
+
+
+def test_a_slide_of_which_nothing_can_be_read_is_refused() -> None:
+    overview = Overview(
+        pixels=np.full((40, 40, 3), 255, np.uint8), scale=8.0, mpp=4.0, unreadable=np.ones((40, 40), dtype=bool)
+    )
+    with pytest.raises(InputError, match=r"case\.svs: no part of the slide can be read"):
+        check_stain(overview, find_tissue(overview), name="case.svs")
+
+
 def test_otsu_separates_two_groups() -> None:
     values = np.concatenate([np.full(900, 0.05), np.full(100, 0.6)])
     assert 0.05 < otsu(values) < 0.6
@@ -154,8 +176,6 @@ def test_the_real_fluorescence_slide_is_refused_and_the_real_stained_ones_are_no
 
 
 def test_real_patches_are_recognised_as_stained_with_haematoxylin_and_eosin(real_data: Path) -> None:
-    from data.image import read_image
-
     for path in sorted((real_data / "osteosarcoma").glob("*Viable*.jpg"))[::5]:
         overview = overview_of(np.concatenate([read_image(path), np.full((256, 1024, 3), 243, np.uint8)]))
         masks = find_tissue(overview)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -69,7 +70,7 @@ def build_processor(texts: Iterable[str], size: Size) -> Qwen2_5_VLProcessor:
         padding_side="left",
         model_max_length=2048,
     )
-    geometry = {
+    geometry: dict[str, Any] = {
         "patch_size": size.patch_px,
         "merge_size": size.merge,
         "temporal_patch_size": 1,

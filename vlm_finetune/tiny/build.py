@@ -16,21 +16,23 @@ from transformers import get_cosine_schedule_with_warmup
 from data.atomic import write_text
 from data.command import run_command
 from data.taxonomy import Taxonomy, load_taxonomy
-from vlm_finetune.collate import IGNORED, AnswerForm
+from vlm_finetune.collate import IGNORED
 from vlm_finetune.encode import encode_prompts
 from vlm_finetune.generate import Decoding, generate
 from vlm_finetune.tiny.architecture import Size, build_model, build_processor
+from vlm_finetune.tiny.card import write_card
 from vlm_finetune.tiny.config import BuildConfig
 from vlm_finetune.tiny.tissue import TAXONOMY, TissueSet, draw_tissue
 from vlm_finetune.tiny.wording import (
     PlainWords,
-    glossary,
     load_plain_words,
     plain_caption,
     prompts,
     read_plain,
+    rewriting,
     tokenizer_texts,
 )
+
 
 @dataclass(frozen=True)
 class _Builder:
@@ -57,6 +59,7 @@ def build(config: BuildConfig) -> Path:
     size = Size()
     processor = build_processor(tokenizer_texts(taxonomy, words, seed=config.seed), size)
     model = build_model(processor, size, seed=config.seed)
+    _spread(model, seed=config.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"{parameters / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens; drawing {config.patches} patches")
     builder = _Builder(config, taxonomy, words, size, processor, model, np.random.default_rng(config.seed), say)
@@ -71,8 +74,20 @@ def build(config: BuildConfig) -> Path:
     scores = _caption_scores(builder, held_out)
     for name, score in scores.items():
         say(f"{name}: {score:.3f}")
-    write_text(config.out / "README.md", _card(builder, scores, parameters))
+    card = write_card(config, taxonomy, words, scores=scores, parameters=parameters, image_px=size.image_px)
+    write_text(config.out / "README.md", card)
+    # safetensors keeps its files to their owner; these travel in a wheel.
+    (config.out / "model.safetensors").chmod(0o644)
     return config.out
+
+
+def _spread(model: torch.nn.Module, *, seed: int) -> None:
+    """Draw weights by the width of their layer: the default spread is made for far wider ones and starts too small."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv3d):
+            spread = module.weight[0].numel() ** -0.5
+            torch.nn.init.trunc_normal_(module.weight, std=spread, a=-2 * spread, b=2 * spread, generator=generator)
 
 
 def _teach_vision(builder: _Builder, train: TissueSet, held_out: TissueSet) -> None:
@@ -96,7 +111,7 @@ def _teach_vision(builder: _Builder, train: TissueSet, held_out: TissueSet) -> N
         loss = sum(F.cross_entropy(guess, targets[rows, place]) for place, guess in enumerate(guesses))
         _update(loss, weights, optimizer, schedule)
         if (step + 1) % 100 == 0:
-            builder.say(f"vision step {step + 1}: loss {float(loss):.3f}")
+            builder.say(f"vision step {step + 1}: loss {loss.item():.3f}")
     visual.eval()
     with torch.inference_mode():
         tokens = torch.cat([_image_tokens(builder, list(part)) for part in np.array_split(held_out.images, 8)])
@@ -108,10 +123,9 @@ def _teach_vision(builder: _Builder, train: TissueSet, held_out: TissueSet) -> N
 
 
 def _teach_captions(builder: _Builder, train: TissueSet) -> None:
-    """Plain captions of patches, and now and then a batch of the glossary."""
+    """Plain captions of patches, and every third batch the rewriting of such captions as reports."""
     config, model = builder.config, builder.model
     asked = prompts([builder.taxonomy.tissue, load_taxonomy().tissue], image_px=builder.size.image_px)
-    entries = glossary(builder.taxonomy, builder.words)
     # The tower knows its findings by now; only what carries them over to words is trained.
     model.model.visual.requires_grad_(False)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -120,8 +134,8 @@ def _teach_captions(builder: _Builder, train: TissueSet) -> None:
     order = _batches(len(train.images), builder)
     model.train()
     for step in range(config.caption_steps):
-        if step % 5 == 4:
-            batch = _glossary_batch(builder, entries)
+        if step % 3 == 2:
+            batch = _rewriting_batch(builder)
         else:
             rows = next(order)
             images = [_turn(train.images[row], builder.rng) for row in rows]
@@ -133,15 +147,14 @@ def _teach_captions(builder: _Builder, train: TissueSet) -> None:
             loss = model(**batch).loss
         _update(loss, weights, optimizer, schedule)
         if (step + 1) % 100 == 0:
-            builder.say(f"caption step {step + 1}: loss {float(loss):.4f}")
+            builder.say(f"caption step {step + 1}: loss {loss.item():.3f}")
     model.eval()
 
 
-def _glossary_batch(builder: _Builder, entries: list[tuple[str, str]]) -> dict[str, torch.Tensor]:
-    picked = [entries[int(index)] for index in builder.rng.integers(len(entries), size=builder.config.batch_size)]
-    tokenizer = builder.processor.tokenizer
-    encoded = tokenizer.apply_chat_template(
-        [[{"role": "user", "content": question}] for question, _ in picked],
+def _rewriting_batch(builder: _Builder) -> dict[str, torch.Tensor]:
+    pairs = [rewriting(builder.taxonomy, builder.words, builder.rng) for _ in range(builder.config.batch_size)]
+    encoded = builder.processor.tokenizer.apply_chat_template(
+        [[{"role": "user", "content": question}] for question, _ in pairs],
         chat_template=builder.processor.chat_template,
         add_generation_prompt=True,
         tokenize=True,
@@ -149,7 +162,7 @@ def _glossary_batch(builder: _Builder, entries: list[tuple[str, str]]) -> dict[s
         return_dict=True,
         return_tensors="pt",
     )
-    return _with_answers(dict(encoded), [answer for _, answer in picked], builder)
+    return _with_answers(dict(encoded), [answer for _, answer in pairs], builder)
 
 
 def _with_answers(encoded: dict[str, torch.Tensor], answers: list[str], builder: _Builder) -> dict[str, torch.Tensor]:
@@ -217,10 +230,6 @@ def _turn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the eight ways to lay a patch on the table."""
     turned = np.rot90(image, int(rng.integers(4)))
     return np.ascontiguousarray(turned[:, ::-1] if rng.random() < 0.5 else turned)
-
-
-def _card(builder: _Builder, scores: dict[str, float], parameters: int) -> str:
-    return ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Synthetic tissue that the embedded model learns from: many patients, every finding, drawn once at the model's size."""
+"""Synthetic tissue that the embedded model learns from: many patients, every finding, at the model's size."""
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ TAXONOMY = "neuroblastic-tumours"
 _PATCH_PX, _MPP = 224, 0.5
 _PER_PATIENT = 8
 _EVEN_SHARE = 0.5
-"""Share of the patches on which every value that occurs in the class is as likely as any other: the rare ones are learnt
-as well, and findings are harder to guess from one another."""
+"""Share of the patches on which every value that occurs in the class is as likely as any other, so that rare ones are
+learnt as well and findings are harder to guess from one another."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,19 @@ def _patient(index: int, *, image_px: int, seed: int) -> tuple[np.ndarray, list[
     for _ in range(_PER_PATIENT):
         row = _draw_row(taxonomy, rng)
         patch = render_patch(row, taxonomy=taxonomy, style=style, size_px=_PATCH_PX, mpp=_MPP, rng=rng)
-        _, stored = cv2.imencode(".jpg", patch[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, style.jpeg_quality])
-        images.append(resize(cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1]))
+        images.append(resize(patch))
         findings.append(row)
     return np.stack(images), findings
 
 
 def _draw_row(taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
-    subtype = taxonomy.classes[str(rng.choice(taxonomy.class_names))]
+    # Half of the patches show the classes of the default taxonomy, which most users start from.
+    classes = load_taxonomy().class_names if rng.random() < 0.5 else taxonomy.class_names
+    subtype = taxonomy.classes[str(rng.choice(classes))]
     if rng.random() < _EVEN_SHARE:
-        even = {name: dict.fromkeys((v for v, p in values.items() if p > 0), 1.0) for name, values in subtype.synthetic.items()}
+        even = {
+            name: dict.fromkeys((value for value, share in values.items() if share > 0), 1.0)
+            for name, values in subtype.synthetic.items()
+        }
         subtype = replace(subtype, synthetic=even)
     return draw_findings(subtype, taxonomy, rng)

@@ -1,4 +1,4 @@
-"""The words of the embedded model: everyday ones for what it sees, and a glossary that ties them to the reports' terms."""
+"""The words of the embedded model: everyday ones for what it sees, and those of reports only when asked to rewrite."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -57,27 +57,20 @@ def prompts(tissues: list[str], *, image_px: int) -> list[PatchPrompt]:
     ]
 
 
-def glossary(taxonomy: Taxonomy, words: PlainWords) -> list[tuple[str, str]]:
-    """Questions and answers, without images, that tie the reports' phrases to the plain ones, in both directions."""
-    entries = []
-    for name, finding in taxonomy.findings.items():
-        for value in finding.values.values():
-            for phrase in value.phrases:
-                plain = words[name][value.name]
-                entries.append((f"What does {phrase} look like?", f"{plain}."))
-                entries.append((f"What does a report call {plain}?", f"{phrase}."))
-    return entries
+def rewriting(taxonomy: Taxonomy, words: PlainWords, rng: np.random.Generator) -> tuple[str, str]:
+    """A question and its answer, without an image: a plain caption to be rewritten in the words of reports.
+
+    So the base knows the language of reports, as a large model does, but does not use it of its own accord.
+    """
+    subtype = taxonomy.classes[str(rng.choice(taxonomy.class_names))]
+    findings = draw_findings(subtype, taxonomy, rng)
+    return f"Rewrite as a report: {plain_caption(findings, words)}", describe(findings, taxonomy, rng)
 
 
 def tokenizer_texts(taxonomy: Taxonomy, words: PlainWords, *, seed: int) -> Iterator[str]:
     """Texts with every word that prompts, plain captions and reports use."""
     rng = np.random.default_rng(seed)
-    for _ in range(400):
-        for subtype in taxonomy.classes.values():
-            findings = draw_findings(subtype, taxonomy, rng)
-            yield plain_caption(findings, words)
-            yield describe(findings, taxonomy, rng)
-    for question, answer in glossary(taxonomy, words):
-        yield f"{question} {answer}"
+    for _ in range(2000):
+        yield " ".join(rewriting(taxonomy, words, rng))
     for prompt in prompts([taxonomy.tissue], image_px=28):
         yield f"system\n{prompt.system}\nuser\n{prompt.question}\nassistant\n"

@@ -1,0 +1,58 @@
+"""Evaluation on held-out patches, from files to files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import InputError
+from fusion.config import EvaluateConfig
+from fusion.evaluate import evaluate
+from fusion.metrics import balanced_accuracy
+
+
+@pytest.fixture
+def config(trained: Path, dataset: tuple[Path, Path], tmp_path: Path) -> EvaluateConfig:
+    manifest, captions = dataset
+    return EvaluateConfig(model=trained, manifest=manifest, captions=captions, out=tmp_path / "eval", device="cpu")
+
+
+def test_metrics_and_predictions_agree(config: EvaluateConfig) -> None:
+    out = evaluate(config)
+    metrics = json.loads((out / "metrics.json").read_text())
+    table = pd.read_parquet(out / "predictions.parquet")
+    assert metrics["split"] == "test" and metrics["classes"] == ["UD", "PD", "D"] and metrics["patients"] == 3
+    assert len(table) == 12 and set(table["patient_id"]) == {"test-UD", "test-PD", "test-D"}
+    truth = np.array([metrics["classes"].index(label) for label in table["label"]])
+    for arm in ("image_only", "text_only", "fused"):
+        predicted = table[[f"{arm}_{name}" for name in metrics["classes"]]].to_numpy().argmax(axis=1)
+        assert metrics[arm]["balanced_accuracy"] == pytest.approx(balanced_accuracy(truth, predicted))
+    assert metrics["fused"]["balanced_accuracy"] >= 0.9
+    assert table["gate"].between(0, 1).all()
+
+
+def test_text_only_counts_the_patches_that_have_text(config: EvaluateConfig) -> None:
+    metrics = json.loads((evaluate(replace(config, split="train")) / "metrics.json").read_text())
+    assert metrics["missing_text"] == 6
+    assert (metrics["text_only"]["patches"], metrics["fused"]["patches"]) == (30, 36)
+
+
+def test_evaluating_without_text_leaves_the_text_arm_undefined(config: EvaluateConfig) -> None:
+    metrics = json.loads((evaluate(replace(config, text_source="none", captions=None)) / "metrics.json").read_text())
+    assert metrics["text_only"]["patches"] == 0 and metrics["text_only"]["accuracy"] is None
+    assert metrics["fused"]["balanced_accuracy"] >= 0.9
+
+
+def test_the_same_evaluation_can_be_repeated_but_another_is_refused(config: EvaluateConfig) -> None:
+    first = (evaluate(config) / "metrics.json").read_bytes()
+    assert (evaluate(config) / "metrics.json").read_bytes() == first
+    with pytest.raises(InputError, match="holds another evaluation"):
+        evaluate(replace(config, split="val"))
+
+
+def test_a_folder_without_a_model_is_named(config: EvaluateConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no trained model"):
+        evaluate(replace(config, model=tmp_path))

@@ -1,0 +1,198 @@
+"""Training from files to a model folder: it learns, goes on where it stopped, and refuses what it cannot use."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from data.errors import InputError
+from data.manifest import read_manifest, write_manifest
+from fusion.config import TrainConfig
+from fusion.curriculum import Stage
+from fusion.train import train
+
+SHORT = (Stage(name="image", epochs=1, freeze=("text",), alpha_from=0.3), Stage(name="joint", epochs=2))
+
+
+def edited(config: TrainConfig, folder: Path, **columns: object) -> TrainConfig:
+    """The same data with the columns of the first training row changed."""
+    frame = read_manifest(config.manifest)
+    for column, value in columns.items():
+        frame.at[0, column] = value
+    frame["image"] = [str((config.manifest.parent / image).resolve()) for image in frame["image"]]
+    write_manifest(frame, folder / "patches.parquet")
+    return replace(config, manifest=folder / "patches.parquet", out=folder / "run")
+
+
+def test_training_learns_and_leaves_a_whole_folder(trained: Path) -> None:
+    run = json.loads((trained / "run.json").read_text())
+    assert run["finished"] and run["val_balanced_accuracy"]["fused"] >= 0.9
+    assert run["patches"] == {"train": 36, "val": 12} and run["missing_text"] == 6
+    assert {path.name for path in trained.iterdir()} == {
+        "calibration.json",
+        "config.yaml",
+        "history.csv",
+        "model",
+        "run.json",
+        "taxonomy.yaml",
+    }
+    suffixes = {path.suffix for path in (trained / "model").rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".safetensors"}
+
+
+def test_history_shows_alpha_and_stages_advance(trained: Path) -> None:
+    history = pd.read_csv(trained / "history.csv")
+    assert list(history["stage"]) == ["image"] * 2 + ["joint"] * 4 + ["fusion"] * 2
+    assert list(history["alpha"]) == [0.3, 0.3, 0.3, 0.65, 1.0, 1.0, 1.0, 1.0]
+    assert list(history["epoch"]) == list(range(1, 9))
+
+
+def test_the_best_epoch_by_validation_is_the_one_that_is_kept(trained: Path) -> None:
+    history = pd.read_csv(trained / "history.csv")
+    best = history.sort_values(["val_balanced_accuracy", "val_loss"], ascending=[False, True]).iloc[0]
+    run = json.loads((trained / "run.json").read_text())
+    assert (run["best_epoch"], run["best_stage"]) == (best["epoch"], best["stage"])
+    assert run["val_balanced_accuracy"]["fused"] == best["val_balanced_accuracy"]
+
+
+def test_the_resolved_configuration_reads_back(trained: Path) -> None:
+    from data.command import parse_config
+
+    again = parse_config(TrainConfig, ["--config", str(trained / "config.yaml")], name="train")
+    assert [stage.name for stage in again.stages] == ["image", "joint", "fusion"] and again.out == trained
+
+
+def test_a_finished_run_is_not_trained_again(trained: Path, make_config, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = trained / "model" / "fusion.safetensors"
+    written = weights.stat().st_mtime_ns
+    train(make_config(trained, workers=2))
+    assert weights.stat().st_mtime_ns == written
+    assert "already trained" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_run_is_refused_with_what_differs(trained: Path, make_config) -> None:
+    with pytest.raises(InputError, match=r"holds another run \(seed, dropout differ|dropout, seed differ"):
+        train(make_config(trained, seed=1, dropout=0.5))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path, make_config) -> None:
+    (tmp_path / "thesis.txt").write_text("words")
+    with pytest.raises(InputError, match="holds files that are not of a training run"):
+        train(make_config(tmp_path))
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 5])
+def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
+    killed_after: int, trained: Path, make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fusion.train as module
+
+    real, calls = module.validate, []
+
+    def cut_off(run: object) -> object:
+        calls.append(run)
+        if len(calls) > killed_after:
+            raise KeyboardInterrupt
+        return real(run)  # type: ignore[arg-type]
+
+    config = make_config(tmp_path / "run", checkpoint_seconds=0.0)
+    monkeypatch.setattr(module, "validate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    assert len(pd.read_csv(config.out / "history.csv")) == killed_after
+    train(config)
+    for name in ("model/fusion.safetensors", "history.csv", "calibration.json", "run.json"):
+        assert (config.out / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_frozen_towers_do_not_move(make_config, tmp_path: Path) -> None:
+    stages = (Stage(name="fusion", epochs=2, freeze=("image", "text")),)
+    first = train(make_config(tmp_path / "a", stages=stages))
+    second = train(make_config(tmp_path / "b", stages=stages, learning_rate=1e-2))
+    weights = [load_file(run / "model" / "fusion.safetensors") for run in (first, second)]
+    same = {name for name in weights[0] if weights[0][name].equal(weights[1][name])}
+    assert {name.partition(".")[0] for name in same} == {"image_tower", "text_tower"}
+    assert {name.partition(".")[0] for name in set(weights[0]) - same} == {"block"}
+
+
+def test_images_read_on_demand_give_the_same_weights_as_images_in_memory(make_config, tmp_path: Path) -> None:
+    runs = [
+        train(make_config(tmp_path / str(memory), stages=SHORT, image_memory_gb=memory, workers=0))
+        for memory in (4.0, 0.0)
+    ]
+    held, streamed = (run / "model" / "fusion.safetensors" for run in runs)
+    assert held.read_bytes() == streamed.read_bytes()
+
+
+def test_without_any_text_the_robust_block_is_an_image_classifier(make_config, tmp_path: Path) -> None:
+    out = train(make_config(tmp_path / "run", text_source="none", captions=None, stages=SHORT))
+    run = json.loads((out / "run.json").read_text())
+    assert run["missing_text"] == 48 and run["val_balanced_accuracy"]["text"] is None
+
+
+def test_descriptions_can_stand_in_for_captions(make_config, tmp_path: Path) -> None:
+    out = train(make_config(tmp_path / "run", text_source="description", captions=None, stages=SHORT))
+    assert json.loads((out / "run.json").read_text())["missing_text"] == 0
+
+
+def test_the_paper_block_trains_too(make_config, tmp_path: Path) -> None:
+    out = train(make_config(tmp_path / "run", block="prmf-paper", text_dropout=0.0, text_swap=0.0, stages=SHORT))
+    assert json.loads((out / "model" / "fusion.json").read_text())["block"] == "prmf-paper"
+
+
+def test_a_label_outside_the_taxonomy_is_named(make_config, tmp_path: Path) -> None:
+    config = edited(make_config(tmp_path / "run"), tmp_path, label="GNB")
+    with pytest.raises(
+        InputError, match=r"patches\.parquet: patch train-UD-0 has the label GNB, which is none of UD, PD, D"
+    ):
+        train(config)
+
+
+def test_an_image_that_is_gone_is_named(make_config, tmp_path: Path) -> None:
+    config = edited(make_config(tmp_path / "run"), tmp_path, image="patches/gone.png")
+    with pytest.raises(InputError, match=r"gone\.png: no such image"):
+        train(config)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_rows_is_named(make_config, tmp_path: Path, split: str) -> None:
+    config = make_config(tmp_path / "run")
+    frame = read_manifest(config.manifest)
+    write_manifest(frame[frame["split"] != split], tmp_path / "patches.parquet")
+    with pytest.raises(InputError, match=f"no rows with split {split}"):
+        train(replace(config, manifest=tmp_path / "patches.parquet"))
+
+
+def test_captions_of_other_patches_are_refused(make_config, tmp_path: Path) -> None:
+    pd.DataFrame({"patch_id": ["x"], "text": ["cells"], "error": [None]}).to_parquet(tmp_path / "part-0.parquet")
+    with pytest.raises(InputError, match="no text for any patch"):
+        train(make_config(tmp_path / "run", captions=tmp_path))
+
+
+def test_captions_must_be_given_where_they_are_the_source(make_config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="captions: give the folder"):
+        train(make_config(tmp_path / "run", captions=None))
+
+
+def test_missing_weights_stop_a_run_before_it_writes_or_reads(
+    make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    config = make_config(tmp_path / "run", image_tower="vgg16", pretrained=True)
+    with pytest.raises(InputError, match=r"vgg16 are not on this machine; fetch them with `mmlnb prefetch vgg16`"):
+        train(replace(config, manifest=tmp_path / "absent.parquet"))
+    assert not config.out.exists()
+
+
+def test_the_same_settings_give_the_same_bytes(trained: Path, make_config, tmp_path: Path) -> None:
+    again = train(make_config(tmp_path / "run"))
+    for name in ("model/fusion.safetensors", "model/text_tower/tokenizer.json", "history.csv", "run.json"):
+        assert (again / name).read_bytes() == (trained / name).read_bytes(), name
+    shutil.rmtree(again)

@@ -1,0 +1,51 @@
+"""The loss of the curriculum against its formula."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from fusion.objective import class_weights, curriculum_loss
+from fusion.prmf import FusionOutput
+
+LABELS = torch.tensor([0, 1, 2, 1])
+
+
+def output(probe: bool) -> FusionOutput:
+    torch.manual_seed(1)
+    logits = [torch.randn(4, 3) for _ in range(3)]
+    return FusionOutput(*logits, gate=torch.zeros(4), image_probe=logits[1] if probe else None)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_the_loss_weighs_fused_against_image_by_alpha(alpha: float) -> None:
+    out = output(probe=False)
+    losses = curriculum_loss(out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4))
+    expected = alpha * cross_entropy(out.fused, LABELS, reduction="sum")
+    expected = expected + (1 - alpha) * cross_entropy(out.image, LABELS, reduction="sum")
+    torch.testing.assert_close(losses.total, expected)
+
+
+def test_only_text_that_belongs_to_its_patch_counts_for_the_text_head() -> None:
+    out = output(probe=False)
+    honest = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    losses = curriculum_loss(out, LABELS, alpha=1.0, weights=torch.ones(4), honest_text=honest)
+    kept = cross_entropy(out.text[[0, 3]], LABELS[[0, 3]], reduction="sum")
+    torch.testing.assert_close(losses.total - losses.fused, kept)
+
+
+def test_with_a_probe_the_image_head_always_has_the_whole_weight() -> None:
+    out = output(probe=True)
+    totals = [
+        curriculum_loss(out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4)).total
+        - alpha * cross_entropy(out.fused, LABELS, reduction="sum")
+        for alpha in (0.3, 1.0)
+    ]
+    torch.testing.assert_close(totals[0], totals[1])
+
+
+def test_class_weights_make_classes_equal_and_keep_the_mean_at_one() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    weights = class_weights(labels, classes=4)
+    assert weights[labels].mean().item() == pytest.approx(1)
+    assert [weights[labels][labels == one].sum().item() for one in range(3)] == pytest.approx([10 / 3] * 3)
+    assert weights[3] == 0

@@ -1,0 +1,93 @@
+"""The whole path runs from one command in a fresh folder, and says what it measured."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data.errors import InputError
+from data.manifest import read_manifest
+from mmlnb.config import DemoConfig
+from mmlnb.demonstration import demo
+from vlm_finetune.caption import read_captions
+
+STAGES = ("synth", "finetune", "caption", "train", "evaluate", "infer")
+
+
+def test_the_summary_holds_what_was_measured(demo_run: Path) -> None:
+    summary = json.loads((demo_run / "summary.json").read_text())
+    assert set(summary["seconds"]) == {*STAGES, "total"}
+    assert summary["seconds"]["total"] == pytest.approx(sum(summary["seconds"][stage] for stage in STAGES), abs=0.5)
+    assert 0.1 < summary["peak_rss_gb"] < 8
+    assert set(summary["caption"]["finding_macro_f1"]) == {"base", "finetuned"}
+    for arm in ("image_only", "text_only", "fused"):
+        assert 0 <= summary["patch"][arm]["balanced_accuracy"] <= 1
+    assert summary["slide"]["count"] == 3
+
+
+def test_no_held_out_patient_was_trained_on(demo_run: Path) -> None:
+    manifest = read_manifest(demo_run / "patches.parquet")
+    held_out = set(manifest.loc[manifest["split"] == "test", "patient_id"])
+    trained = set(json.loads((demo_run / "finetune" / "trained_on.json").read_text())["patients"])
+    evaluated = set(pd.read_parquet(demo_run / "evaluate" / "predictions.parquet")["patient_id"])
+    slides = set(pd.read_csv(demo_run / "synth" / "slides.csv")["patient_id"])
+    assert evaluated == held_out
+    assert not trained & (held_out | slides)
+    assert not slides & set(manifest["patient_id"])
+
+
+def test_every_patch_is_described_once(demo_run: Path) -> None:
+    manifest = read_manifest(demo_run / "patches.parquet")
+    captions = read_captions(demo_run / "captions")
+    assert sorted(captions["patch_id"]) == sorted(manifest["patch_id"])
+    assert captions["key"].nunique() == len(captions)
+
+
+def test_every_slide_has_its_outputs(demo_run: Path) -> None:
+    out = demo_run / "infer"
+    with (out / "slides.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    for row in rows:
+        assert row["subtype"] in ("UD", "PD", "D")
+        assert sum(float(row[f"p_{name}"]) for name in ("UD", "PD", "D")) == pytest.approx(1, abs=1e-4)
+        assert (row["mpp"], row["mpp_origin"]) == ("0.5", "file")
+        predictions = pd.read_parquet(out / "predictions" / f"{row['slide']}.parquet")
+        assert len(predictions) == int(row["patches"])
+        assert predictions["captioned"].sum() == int(row["captioned"])
+        assert predictions["patch_id"].is_unique
+        geojson = json.loads((out / "geojson" / f"{row['slide']}.geojson").read_text())
+        kinds = [feature["properties"]["objectType"] for feature in geojson["features"]]
+        assert kinds.count("tile") == len(predictions)
+        assert "annotation" in kinds
+        assert row["subtype"] in (out / "slides" / f"{row['slide']}.html").read_text()
+
+
+def test_pages_are_self_contained_and_their_links_lead_somewhere(demo_run: Path) -> None:
+    pages = [demo_run / "report" / "index.html", demo_run / "infer" / "index.html"]
+    pages += (demo_run / "infer" / "slides").glob("*.html")
+    assert len(pages) == 5
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"(?:src|href)=\"https?:", text)
+        for link in re.findall(r"href=\"([^\"#]+)\"", text):
+            assert (page.parent / link).resolve().is_file(), (page, link)
+
+
+def test_a_finished_demo_is_not_run_again_and_another_one_is_refused(demo_run: Path) -> None:
+    before = (demo_run / "summary.json").read_bytes()
+    settings = json.loads((demo_run / "demo.json").read_text()) | {"out": demo_run}
+    settings["train_epochs"] = tuple(settings["train_epochs"])
+    demo(DemoConfig(**settings))
+    assert (demo_run / "summary.json").read_bytes() == before
+    with pytest.raises(InputError, match="holds a demo with other settings"):
+        demo(DemoConfig(**settings | {"patients": 12}))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(InputError, match="is not empty and holds no demo"):
+        demo(DemoConfig(out=tmp_path))

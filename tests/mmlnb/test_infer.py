@@ -1,0 +1,140 @@
+"""A folder of slides always finishes: every slide is called, or listed with the reason why not."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import mmlnb
+from data.errors import InputError
+from mmlnb.cli import main
+
+REASONS = {
+    "negative/boxes.tiff": ("failed", "implausible resolution of 352.778"),
+    "negative/corrupt-tiles.svs": ("failed", "cannot be read"),
+    "negative/empty.svs": ("failed", "cannot open"),
+    "negative/fluorescence-DAPI.ndpi": ("skipped", "not H&E"),
+    "negative/not-tissue.dcm": ("failed", "implausible resolution of 16.78"),
+    "negative/plain-rgb.tif": ("failed", "cannot open"),
+    "negative/small.svs": ("failed", "too small"),
+    "negative/text-renamed.svs": ("failed", "cannot open"),
+    "negative/truncated.svs": ("failed", "cannot open"),
+    "negative/unsupported-dicom.dcm": ("failed", "cannot open"),
+}
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "slides.csv").open(newline="") as file:
+        return {row["slide"]: row for row in csv.DictReader(file)}
+
+
+def test_real_slides_are_called_and_the_others_have_a_reason(demo_run: Path, real_data: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "resolution.csv"
+    manifest.write_text("slide,mpp\nTCGA-CR-7395-01A-01-TS1.svs,1.0\nC3L-00601-26.tiff,2.0\n")
+    out = tmp_path / "out"
+    command = ["infer", str(real_data / "slides"), str(out), "--bundle", str(demo_run / "bundle")]
+    assert main([*command, "--slide-manifest", str(manifest), "--caption", "none"]) == 3
+    rows = table(out)
+    called = {name: row for name, row in rows.items() if row["status"] == "ok"}
+    assert set(called) == {"C3L-00601-26.tiff", "CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"}
+    assert called["CMU-1-Small-Region.svs"]["mpp_origin"] == "file"
+    assert called["C3L-00601-26.tiff"]["mpp_origin"] == "manifest"
+    assert "4.0 times coarser" in called["C3L-00601-26.tiff"]["reason"]
+    assert set(rows) - set(called) == set(REASONS)
+    for name, (status, reason) in REASONS.items():
+        assert rows[name]["status"] == status, name
+        assert reason in rows[name]["reason"], name
+        assert Path(name).name in rows[name]["reason"], name
+    assert not (out / "errors").exists()
+
+
+@pytest.fixture
+def one_slide(real_data: Path, tmp_path: Path) -> Path:
+    """Folder with one real slide in two sub-folders."""
+    for folder in ("a", "b"):
+        (tmp_path / "slides" / folder).mkdir(parents=True)
+        shutil.copy(real_data / "slides" / "CMU-1-Small-Region.svs", tmp_path / "slides" / folder / "x.svs")
+    return tmp_path / "slides"
+
+
+def test_slides_of_one_name_do_not_meet_and_equal_slides_get_equal_results(
+    demo_run: Path, one_slide: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert mmlnb.infer(one_slide, out, bundle=demo_run / "bundle") == 0
+    first, second = (pd.read_parquet(out / "predictions" / folder / "x.svs.parquet") for folder in "ab")
+    assert len(first) == 49
+    assert first["captioned"].all()
+    columns = [column for column in first if column != "patch_id"]
+    pd.testing.assert_frame_equal(first[columns], second[columns])
+    before = {path: path.stat().st_mtime_ns for path in (out / "predictions").rglob("*.parquet")}
+    assert mmlnb.infer(one_slide, out, bundle=demo_run / "bundle") == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(InputError, match="holds a run with other slides, bundle or settings"):
+        mmlnb.infer(one_slide, out, bundle=demo_run / "bundle", caption="none")
+
+
+def test_the_image_alone_decides_where_nothing_is_described(demo_run: Path, one_slide: Path, tmp_path: Path) -> None:
+    mmlnb.infer(one_slide / "a", tmp_path / "out", bundle=demo_run / "bundle", caption="none")
+    predictions = pd.read_parquet(tmp_path / "out" / "predictions" / "x.svs.parquet")
+    assert (predictions["gate"] == 0).all()
+    assert not predictions["captioned"].any()
+
+
+def test_a_slide_without_resolution_is_refused_by_name_until_one_is_given(
+    demo_run: Path, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = real_data / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
+    command = ["infer", str(slide), str(tmp_path / "out"), "--bundle", str(demo_run / "bundle"), "--caption", "none"]
+    assert main(command) == 3
+    reason = table(tmp_path / "out")[slide.name]["reason"]
+    assert slide.name in reason
+    assert "--mpp" in reason
+    command[2] = str(tmp_path / "with-mpp")
+    assert main([*command, "--mpp", "1.0"]) == 0
+    assert table(tmp_path / "with-mpp")[slide.name]["mpp_origin"] == "command line"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"slides": "empty"}, "empty: no slide files found"),
+        ({"slides": "nowhere"}, "nowhere: no such file or folder"),
+        ({"bundle": "empty"}, "empty: holds no bundle"),
+        ({"slide_manifest": "nowhere.csv"}, r"nowhere\.csv: no such slide manifest"),
+        ({"slide_manifest": "bad.csv"}, r"bad\.csv, line 3: mpp is not a number"),
+        ({"slide_manifest": "short.csv"}, r"short\.csv: column mpp is missing"),
+        ({"out": "full"}, "full: is not empty"),
+    ],
+)
+def test_wrong_usage_is_one_line(demo_run: Path, tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.docx").touch()
+    (tmp_path / "bad.csv").write_text("slide,mpp\na,0.5\nb,half\n")
+    (tmp_path / "short.csv").write_text("slide\na\n")
+    paths = {name: tmp_path / value for name, value in settings.items()}
+    defaults = {"slides": demo_run / "synth" / "slides", "out": tmp_path / "out", "bundle": demo_run / "bundle"}
+    with pytest.raises(InputError, match=message) as caught:
+        mmlnb.infer(**defaults | paths)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda b: (b / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: missing"),
+        (lambda b: (b / "taxonomy.yaml").write_text("name: other"), "taxonomy.yaml: was changed"),
+        (lambda b: (b / "fusion" / "extra.pt").touch(), r"extra\.pt: a pickle"),
+        (lambda b: (b / "bundle.json").write_text(json.dumps({"schema": 99})), "schema 99, expected 1"),
+        (lambda b: (b / "bundle.json").write_text("{"), "not the index of a bundle"),
+    ],
+)
+def test_a_damaged_bundle_is_refused_by_the_name_of_the_file(demo_run, tmp_path, damage, message) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(demo_run / "bundle", tmp_path / "bundle")
+    damage(tmp_path / "bundle")
+    with pytest.raises(InputError, match=message):
+        mmlnb.infer(demo_run / "synth" / "slides", tmp_path / "out", bundle=tmp_path / "bundle")

@@ -1,0 +1,121 @@
+"""Captioning a manifest: every patch once, nothing lost, one bad row costs one row."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from data.command import make_config
+from data.errors import InputError
+from vlm_finetune.caption import COLUMNS, caption, read_captions
+from vlm_finetune.config import CaptionConfig
+
+
+@pytest.fixture
+def config(micro_model: str, manifest: Path, tmp_path: Path) -> Callable[..., CaptionConfig]:
+    def make(**settings: object) -> CaptionConfig:
+        defaults: dict[str, object] = {
+            "manifest": manifest,
+            "out": tmp_path / "captions",
+            "model": micro_model,
+            "image_px": 56,
+            "batch_size": 4,
+            "rows_per_part": 5,
+            "max_new_tokens": 6,
+        }
+        return CaptionConfig(**defaults | settings)  # type: ignore[arg-type]
+
+    return make
+
+
+def rows(folder: Path) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("part-*.parquet"))
+
+
+def test_every_patch_is_described_once_in_parts_of_the_asked_size(config: Callable[..., CaptionConfig]) -> None:
+    out = caption(config())
+    frame = read_captions(out)
+    assert list(frame.columns) == list(COLUMNS)
+    assert sorted(frame["patch_id"]) == sorted(f"p{index}" for index in range(12))
+    assert [pq.read_metadata(out / f"part-0-{n}.parquet").num_rows for n in range(3)] == [5, 5, 2]
+    assert frame["key"].is_unique
+
+
+def test_only_the_asked_splits_are_described(config: Callable[..., CaptionConfig]) -> None:
+    assert len(read_captions(caption(config(splits=("val", "test"))))) == 4
+
+
+def test_a_run_with_a_part_missing_is_completed_with_the_same_text(config: Callable[..., CaptionConfig]) -> None:
+    out = caption(config())
+    whole = read_captions(out).set_index("patch_id")
+    (out / "part-0-1.parquet").unlink()
+    caption(config(batch_size=3))
+    again = read_captions(out).set_index("patch_id").loc[whole.index]
+    assert rows(out) == 12
+    assert again["text"].equals(whole["text"])
+    assert again["key"].equals(whole["key"])
+
+
+def test_a_finished_run_computes_nothing(config: Callable[..., CaptionConfig]) -> None:
+    out = caption(config())
+    parts = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+    caption(config())
+    assert parts == {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+
+
+def test_unreadable_images_cost_their_own_rows_only(config: Callable[..., CaptionConfig], manifest: Path) -> None:
+    (manifest.parent / "images" / "3.png").write_bytes(b"not an image")
+    (manifest.parent / "images" / "4.png").unlink()
+    frame = read_captions(caption(config())).set_index("patch_id")
+    assert len(frame) == 12
+    assert "3.png" in frame.loc["p3", "error"]
+    assert "4.png" in frame.loc["p4", "error"]
+    assert frame.loc["p3", "text"] is None
+    assert frame["error"].isna().sum() == 10
+    out = caption(config())
+    assert rows(out) == 12
+
+
+def test_an_image_that_was_mended_is_described_at_the_next_run(
+    config: Callable[..., CaptionConfig], manifest: Path
+) -> None:
+    image = manifest.parent / "images" / "3.png"
+    content = image.read_bytes()
+    image.write_bytes(b"not an image")
+    caption(config())
+    image.write_bytes(content)
+    frame = read_captions(caption(config())).set_index("patch_id")
+    assert len(frame) == 12
+    assert frame["error"].isna().all()
+
+
+def test_the_folder_of_other_settings_is_refused(config: Callable[..., CaptionConfig]) -> None:
+    caption(config())
+    with pytest.raises(InputError, match="another --out"):
+        caption(config(max_new_tokens=7))
+
+
+def test_a_patch_inside_a_slide_is_refused_with_the_command_to_use(
+    config: Callable[..., CaptionConfig], edit_manifest: Callable[..., Path]
+) -> None:
+    edit_manifest("p2", image=None)
+    with pytest.raises(InputError, match=r"p2.*mmlnb infer"):
+        caption(config())
+
+
+def test_a_folder_without_captions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="mmlnb caption"):
+        read_captions(tmp_path)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "paper", "qwen2.5-vl-7b"])
+def test_the_presets_load(preset: str, tmp_path: Path) -> None:
+    config = make_config(CaptionConfig, name="caption", config=preset, manifest=tmp_path / "m", out=tmp_path)
+    assert (config.model == "tiny") == (preset == "tiny")
+
+
+def test_the_paper_preset_decodes_as_the_paper_does(tmp_path: Path) -> None:
+    config = make_config(CaptionConfig, name="caption", config="paper", manifest=tmp_path / "m", out=tmp_path)
+    decoding = (config.max_new_tokens, config.temperature, config.top_p, config.top_k, config.repetition_penalty)
+    assert decoding == (256, 0.3, 0.9, 50, 1.2)

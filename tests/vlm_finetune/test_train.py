@@ -1,0 +1,125 @@
+"""Fine-tuning: what comes out is what was trained, and bad input is named before a model is loaded."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data.command import make_config
+from data.errors import InputError
+from vlm_finetune.captioner import Captioner, Decoding
+from vlm_finetune.config import FinetuneConfig
+from vlm_finetune.train import finetune
+
+
+@pytest.fixture
+def config(micro_model: str, manifest: Path, tmp_path: Path) -> Callable[..., FinetuneConfig]:
+    def make(**settings: object) -> FinetuneConfig:
+        defaults: dict[str, object] = {
+            "manifest": manifest,
+            "out": tmp_path / "run",
+            "model": micro_model,
+            "system": "",
+            "image_px": 56,
+            "epochs": 30,
+            "learning_rate": 2e-2,
+            "batch_size": 4,
+            "accumulation": 1,
+            "lora_rank": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.0,
+            "max_length": 200,
+            "sample_tokens": 8,
+        }
+        return FinetuneConfig(**defaults | settings)  # type: ignore[arg-type]
+
+    return make
+
+
+def test_training_lowers_the_loss_and_leaves_an_adapter_that_captions(
+    config: Callable[..., FinetuneConfig], micro_model: str, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    out = finetune(config(evaluations=2))
+    metrics = json.loads((out / "metrics.json").read_text())
+    # An untrained model of 420 tokens starts at 6.
+    assert metrics["val"]["loss"] < 3
+    assert metrics["val"]["per_finding"]
+    assert metrics["train"] == {"pairs": 8, "shortened": 0}
+    assert json.loads((out / "trained_on.json").read_text())["patients"] == [f"patient-{n}" for n in range(4)]
+    assert "p8" in (out / "samples.md").read_text()
+    assert not (out / "checkpoints").exists()
+    # The adapter names its base as it was asked for, and the adapted text is that of the training.
+    writer = Captioner(model=micro_model, adapter=out, decoding=Decoding(max_new_tokens=30), device="cpu")
+    import numpy as np
+
+    text = writer.describe([np.asarray(Image.open(tmp_path / "images" / "0.png"))])[0].text
+    assert any(word in text for word in ("cellularity", "neuropil", "rosettes"))
+
+
+def test_a_finished_run_is_not_repeated_and_another_one_is_refused(config: Callable[..., FinetuneConfig]) -> None:
+    out = finetune(config(epochs=1))
+    before = (out / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    finetune(config(epochs=1))
+    assert (out / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="another --out"):
+        finetune(config(epochs=2))
+
+
+def test_the_same_seed_gives_the_same_adapter(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
+    first, second = (finetune(config(epochs=1, out=tmp_path / name)) for name in ("a", "b"))
+    name = Path("adapter") / "adapter_model.safetensors"
+    assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_descriptions_that_are_too_long_are_counted(config: Callable[..., FinetuneConfig], micro_model: str) -> None:
+    out = finetune(config(epochs=1, max_length=47 + 10))
+    assert json.loads((out / "metrics.json").read_text())["train"]["shortened"] > 0
+
+
+def test_an_empty_description_is_named(
+    config: Callable[..., FinetuneConfig], edit_manifest: Callable[..., Path]
+) -> None:
+    path = edit_manifest("p3", description="  ")
+    with pytest.raises(InputError, match=rf"{path.name}.*p3"):
+        finetune(config())
+
+
+def test_a_missing_image_is_named(config: Callable[..., FinetuneConfig], manifest: Path) -> None:
+    (manifest.parent / "images" / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1\.png"):
+        finetune(config())
+
+
+def test_no_training_rows_is_an_error(
+    config: Callable[..., FinetuneConfig], edit_manifest: Callable[..., Path], manifest: Path
+) -> None:
+    for index in range(8):
+        edit_manifest(f"p{index}", description=None)
+    with pytest.raises(InputError, match="split train"):
+        finetune(config())
+
+
+def test_a_folder_with_other_files_is_refused(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        finetune(config())
+
+
+def test_the_paper_preset_holds_the_numbers_of_the_paper(tmp_path: Path) -> None:
+    config = make_config(FinetuneConfig, name="finetune", config="paper", manifest=tmp_path / "m", out=tmp_path)
+    assert config.model == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert (config.lora_rank, config.lora_alpha, config.lora_dropout) == (64, 16, 0.05)
+    assert (config.epochs, config.learning_rate, config.batch_size, config.accumulation) == (5, 1e-4, 4, 4)
+    assert (config.max_length, config.image_px, config.dtype) == (8192, 256, "bfloat16")
+    assert config.gradient_checkpointing
+    assert not config.lora_vision
+    assert not config.lora_projector
+
+
+@pytest.mark.parametrize("preset", ["tiny", "qwen2.5-vl-7b"])
+def test_the_other_presets_load(preset: str, tmp_path: Path) -> None:
+    make_config(FinetuneConfig, name="finetune", config=preset, manifest=tmp_path / "m", out=tmp_path)
