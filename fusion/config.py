@@ -57,6 +57,8 @@ class TrainConfig:
     """Probability that a training row is given no text."""
     text_swap: float = 0.0
     """Probability that a training row is given the text of another row."""
+    gate_loss: float = 0.0
+    """Weight of teaching the gate whether the text helps; 0 leaves it to the fused loss, as published."""
     seed: int = 2024
     """Seed of weights, order, augmentation and dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy, cross_entropy
 
 from fusion.prmf import FusionOutput
 
@@ -20,9 +20,16 @@ class Losses:
 
 
 def curriculum_loss(
-    output: FusionOutput, labels: Tensor, *, alpha: float, weights: Tensor, honest_text: Tensor
+    output: FusionOutput,
+    labels: Tensor,
+    *,
+    alpha: float,
+    weights: Tensor,
+    honest_text: Tensor,
+    has_text: Tensor,
+    gate_loss: float = 0.0,
 ) -> Losses:
-    """alpha CE(fused) + (1 - alpha) CE(image) + CE(text).
+    """alpha CE(fused) + (1 - alpha) CE(image) + CE(text) + gate_loss BCE(gate).
 
     The term of the text reaches the text tower only where the block lets it (see `PaperPrmf`), so it does not change
     the published method.
@@ -31,6 +38,8 @@ def curriculum_loss(
         labels: (N,) class indices.
         weights: (N,) weight of each row, 1 without class balance.
         honest_text: (N,) 1 where the text belongs to the patch, 0 where it is missing or swapped.
+        has_text: (N,) bool, false where the text is missing.
+        gate_loss: weight of teaching the gate whether the text helps; 0 in the published method.
     """
 
     def summed(logits: Tensor, weight: Tensor) -> Tensor:
@@ -42,7 +51,22 @@ def curriculum_loss(
     total = alpha * fused + (1 - alpha) * image + text
     if output.image_probe is not None:
         total = total + alpha * summed(output.image_probe, weights)
+    if gate_loss:
+        total = total + gate_loss * (_gate_losses(output, labels) * weights * has_text).sum()
     return Losses(total=total, fused=fused.detach(), image=image.detach(), text=text.detach())
+
+
+def _gate_losses(output: FusionOutput, labels: Tensor) -> Tensor:
+    """Cross-entropy (N,) of the gate against how much likelier the truth is to the text than to the image.
+
+    Without it a gate that closes while the text tower is still untrained seldom opens again.
+    """
+    true = labels.unsqueeze(1)
+    text, image = (
+        logits.detach().float().softmax(dim=1).gather(1, true).squeeze(1) for logits in (output.text, output.image)
+    )
+    gate = output.gate.float().clamp(1e-6, 1 - 1e-6)
+    return binary_cross_entropy(gate, text / (text + image), reduction="none")
 
 
 def class_weights(labels: Tensor, *, classes: int) -> Tensor:

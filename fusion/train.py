@@ -138,7 +138,7 @@ def build_model(config: TrainConfig, *, taxonomy: Taxonomy, patches: Patches) ->
 
 
 def main(run: Training) -> None:
-    """Fit, then write the model of the best validation epoch with its calibration."""
+    """Fit, then write the model of the last stage's best epoch by validation, with its calibration."""
     config, accelerator = run.config, run.accelerator
     progress = fit(run)
     assert progress.best is not None
@@ -210,6 +210,7 @@ def fit_stage(
 ) -> None:
     """Train one stage, of which `progress` may have some epochs behind it; `before` counts those of earlier stages."""
     accelerator, model, feed = run.accelerator, run.model, run.feed
+    total = sum(stage.epochs for stage in run.config.stages)
     model.freeze(stage)
     # Wrapped anew in every stage: a wrapper that has seen other parameters train lets the processes drift apart.
     wrapped = accelerator.prepare(model)
@@ -230,8 +231,9 @@ def fit_stage(
         record |= {"val_balanced_accuracy": scores["fused"], "val_loss": loss}
         record |= {f"val_{arm}_balanced_accuracy": scores[arm] for arm in ("image", "text")}
         progress.history.append(record | {"weights": weights})
-        # Of two epochs with the same balanced accuracy the surer one is kept; test rows have no say.
-        if (scores["fused"] or 0.0, -loss) > progress.best_score:
+        # Only the last stage's epochs count: before it the fused classifier is unfinished, and does well by luck alone.
+        # Of two with the same balanced accuracy the surer one is kept; test rows have no say.
+        if before + stage.epochs == total and (scores["fused"] or 0.0, -loss) > progress.best_score:
             progress.best_score, progress.best_epoch = (scores["fused"] or 0.0, -loss), before + epoch
             progress.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         progress.epochs = before + epoch + 1
@@ -275,6 +277,8 @@ def fit_epoch(
             alpha=stage.alpha(epoch),
             weights=row_weights[positions],
             honest_text=batch.honest_text,
+            has_text=batch.inputs["has_text"],
+            gate_loss=config.gate_loss,
         )
         run.optimizer.zero_grad()
         # Processes average their gradients: scaled so, the average is the mean over the rows of the whole step.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 INDEX = "bundle.json"
+DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class BundleIndex:
     schema: int
     model: str
     """Base vision-language model, by name."""
-    max_new_tokens: int
+    decoding: dict[str, float]
+    """How captions are drawn from the model: the fields of `vlm_finetune.generate.Decoding`."""
     target_mpp: float
     """µm per pixel of the patches that the models were trained on."""
     tile_px: int
@@ -63,7 +65,7 @@ class Bundle:
             model=self.index.model,
             adapter=self.folder / "adapter",
             taxonomy=self.taxonomy,
-            decoding=Decoding(max_new_tokens=self.index.max_new_tokens),
+            decoding=Decoding(**self.index.decoding),  # type: ignore[arg-type]
             batch_size=batch_size,
             device=device,
         )
@@ -109,7 +111,7 @@ def bundle(config: BundleConfig) -> Path:
     index = BundleIndex(
         schema=SCHEMA,
         model=captioning["model"],
-        max_new_tokens=captioning["max_new_tokens"],
+        decoding={name: captioning[name] for name in DECODING},
         target_mpp=mpp,
         tile_px=tile_px,
         files={path.relative_to(config.out).as_posix(): _file_key(path) for path in _files(config.out)},
@@ -147,7 +149,9 @@ def load_bundle(folder: Path) -> Bundle:
         folder=folder,
         index=index,
         taxonomy=load_taxonomy(folder / "taxonomy.yaml"),
-        key=digest(*(f"{name} {key}" for name, key in sorted(index.files.items())), json.dumps(content["model"])),
+        key=digest(
+            *(f"{name} {key}" for name, key in sorted(index.files.items())), index.model, json.dumps(index.decoding)
+        ),
     )
 
 

@@ -75,8 +75,6 @@ class DemoConfig:
     """Whole slides, of patients of their own."""
     slide_px: int = 4096
     """Side of a slide in pixels at 0.5 µm/px."""
-    processes: int = 1
-    """Processes that `accelerate launch` starts for the two trainings."""
     finetune_epochs: float | None = None
     """Epochs of fine-tuning, if other than the preset's."""
     train_epochs: tuple[int, ...] = ()

@@ -158,9 +158,8 @@ class Demo:
         file = self.out / "settings" / f"{module}.yaml"
         write_text(file, config_yaml(settings))
         command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-        threads = max(1, (os.cpu_count() or 1) // self.config.processes)
-        command += ["--num_processes", str(self.config.processes), "--num_machines", "1"]
-        command += ["--num_cpu_threads_per_process", str(threads)]
+        command += ["--num_processes", "1", "--num_machines", "1"]
+        command += ["--num_cpu_threads_per_process", str(os.cpu_count() or 1)]
         command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu"]
         finished = subprocess.run([*command, "-m", module, "--config", str(file)], check=False)
         if finished.returncode:

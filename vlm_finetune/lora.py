@@ -1,6 +1,9 @@
 """Which modules of a vision-language model a LoRA adapter touches."""
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +80,16 @@ def add_lora(model: Any, scope: LoraScope) -> Any:
         target_modules=scope.pattern(model),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    with quiet_peft():
+        return get_peft_model(model, config)
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep back a warning about the words that peft itself uses; users cannot do anything about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
 
 
 def adapted_parts(model: Any) -> dict[str, int]:

@@ -12,6 +12,7 @@ import torch
 from data.atomic import digest, write_json
 from data.errors import InputError
 from vlm_finetune.encode import encode_prompts, set_image_size
+from vlm_finetune.lora import quiet_peft
 from vlm_finetune.prompt import PROMPT_FILE, PatchPrompt
 
 BASE_FILE = "base.json"
@@ -83,6 +84,12 @@ def folder_key(folder: Path) -> str:
     return digest(*parts)
 
 
+def weights_key(adapter: Path) -> str:
+    """Hash of an adapter's weights and settings, wherever it was copied to."""
+    folder = find_adapter(adapter)
+    return digest(*((folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")))
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """Device `name`; "auto" is this process's accelerator, or the CPU."""
     if name != "auto":
@@ -125,13 +132,14 @@ def load_processor(folder: Path, *, image_px: int) -> Any:
 
 def load_base(folder: Path, *, dtype: torch.dtype) -> Any:
     """Model in `folder`, on the CPU, in eval mode."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be loaded as a vision-language model ({_first_line(error)})") from error
     return model.eval()
 
@@ -154,7 +162,7 @@ def load(
         if prompt is not None and prompt.key != trained.key:
             raise InputError(
                 f"{adapter}: trained with another prompt (question {trained.question!r}, system {trained.system!r}, "
-                f"{trained.image_px} px); leave --question, --system and --image_px out to use that one"
+                f"{trained.image_px} px); leave --question, --system and --image_px out, or set them to these"
             )
         check_base(adapter, model_key, name)
         prompt = trained
@@ -164,8 +172,13 @@ def load(
     model = load_base(folder, dtype=choose_dtype(dtype, where)).to(where)
     if adapter is not None:
         model = load_adapter(model, adapter, processor=processor, prompt=asked)
-    adapter_key = folder_key(find_adapter(adapter)) if adapter is not None else ""
-    return LoadedModel(model=model, processor=processor, prompt=asked, model_key=model_key, adapter_key=adapter_key)
+    return LoadedModel(
+        model=model,
+        processor=processor,
+        prompt=asked,
+        model_key=model_key,
+        adapter_key=weights_key(adapter) if adapter is not None else "",
+    )
 
 
 def save_base(adapter: Path, *, name: str, model_key: str) -> None:
@@ -191,14 +204,16 @@ def load_adapter(model: Any, adapter: Path, *, processor: Any, prompt: PatchProm
         InputError: the adapter does not fit the model or has no effect.
     """
     from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = find_adapter(adapter)
     weights = folder / "adapter_model.safetensors"
     try:
         saved = load_file(weights)
-        model = PeftModel.from_pretrained(model, folder).eval()
-    except (OSError, RuntimeError, ValueError) as error:
+        with quiet_peft():
+            model = PeftModel.from_pretrained(model, folder).eval()
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{weights}: does not fit the model ({_first_line(error)}); train it again") from error
     loaded = get_peft_model_state_dict(model)
     unmatched = sorted(set(saved) ^ set(loaded))

@@ -42,12 +42,15 @@ def finetune(config: FinetuneConfig) -> Path:
         return config.out
 
     from transformers import set_seed
+    from transformers.utils import logging
 
     from vlm_finetune.model import choose_device, choose_dtype, find_model, folder_key, load_base, load_processor
     from vlm_finetune.pairs import PairDataset
     from vlm_finetune.prompt import PatchPrompt
     from vlm_finetune.samples import SampleCallback, pick
 
+    # What a user can act on is said here; the library's notes on its checkpoints are not.
+    logging.set_verbosity_error()
     set_seed(config.seed)
     prompt = PatchPrompt.fill(
         system=config.system, question=config.question, image_px=config.image_px, taxonomy=taxonomy
@@ -103,8 +106,6 @@ def _adapt(config: FinetuneConfig, base: Any) -> Any:
         projector=config.lora_projector,
     )
     model = add_lora(base, scope)
-    # The name goes into the adapter, not this machine's path to it.
-    model.peft_config["default"].base_model_name_or_path = config.model
     if config.gradient_checkpointing:
         # Without it the frozen embeddings hand no gradient to the checkpointed blocks.
         model.enable_input_require_grads()
@@ -116,10 +117,14 @@ def _trainer(
 ) -> Any:
     """The Hugging Face Trainer, which carries the loop, the schedule, the checkpoints and the processes."""
     import torch
-    from transformers import Trainer, TrainingArguments
+    from transformers import ProgressCallback, Trainer, TrainingArguments
 
     from vlm_finetune.collate import Collator
+    from vlm_finetune.loss_bar import LossBar
 
+    checkpointing: dict[str, Any] = {}
+    if config.gradient_checkpointing:
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     arguments = TrainingArguments(
         output_dir=str(config.out / _CHECKPOINTS),
         num_train_epochs=config.epochs,
@@ -130,8 +135,7 @@ def _trainer(
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulation,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        **checkpointing,
         # peft keeps the adapter in float32; autocast lets it meet a bfloat16 base.
         bf16=next(model.get_base_model().parameters()).dtype == torch.bfloat16,
         eval_strategy="steps" if len(val) and config.evaluations > 1 else "no",
@@ -152,7 +156,7 @@ def _trainer(
         data_seed=config.seed,
     )
     tokenizer = train.processor.tokenizer
-    return Trainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=train,
@@ -162,6 +166,9 @@ def _trainer(
         ),
         callbacks=[samples],
     )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LossBar)
+    return trainer
 
 
 def _report(train: "PairDataset", val: "PairDataset", model: Any) -> None:
@@ -178,7 +185,12 @@ def _save(config: FinetuneConfig, trainer: Any, train: "PairDataset", *, prompt:
     from vlm_finetune.model import save_base
 
     folder = config.out / "adapter"
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # The name goes into the adapter, not this machine's path to it.
+    model.peft_config["default"].base_model_name_or_path = config.model
+    model.save_pretrained(folder, save_embedding_layers=False)
+    # peft's card is a form with nothing filled in.
+    (folder / "README.md").unlink(missing_ok=True)
     save_base(folder, name=config.model, model_key=base_key)
     prompt.save(config.out)
     patients = sorted({pair.patient_id for pair in train.pairs if pair.patient_id is not None})

@@ -35,6 +35,7 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert sum(stage.epochs for stage in config.stages) == 150
     assert (config.image_tower, config.text_tower, config.block) == ("vgg16", "bert-base-uncased", "prmf-paper")
     assert (config.batch_size, config.learning_rate, config.seed, config.weight_decay) == (32, 1e-4, 2024, 0.0)
+    assert config.gate_loss == 0.0
     assert (config.augment, config.balance, config.text_dropout, config.text_swap) == (False, False, 0.0, 0.0)
 
 

@@ -8,6 +8,7 @@ from fusion.objective import class_weights, curriculum_loss
 from fusion.prmf import FusionOutput
 
 LABELS = torch.tensor([0, 1, 2, 1])
+TEXT = torch.ones(4, dtype=torch.bool)
 
 
 def output(probe: bool) -> FusionOutput:
@@ -19,7 +20,7 @@ def output(probe: bool) -> FusionOutput:
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_the_loss_weighs_fused_against_image_by_alpha(alpha: float) -> None:
     out = output(probe=False)
-    losses = curriculum_loss(out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4))
+    losses = curriculum_loss(out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4), has_text=TEXT)
     expected = alpha * cross_entropy(out.fused, LABELS, reduction="sum")
     expected = expected + (1 - alpha) * cross_entropy(out.image, LABELS, reduction="sum")
     torch.testing.assert_close(losses.total, expected)
@@ -28,7 +29,7 @@ def test_the_loss_weighs_fused_against_image_by_alpha(alpha: float) -> None:
 def test_only_text_that_belongs_to_its_patch_counts_for_the_text_head() -> None:
     out = output(probe=False)
     honest = torch.tensor([1.0, 0.0, 0.0, 1.0])
-    losses = curriculum_loss(out, LABELS, alpha=1.0, weights=torch.ones(4), honest_text=honest)
+    losses = curriculum_loss(out, LABELS, alpha=1.0, weights=torch.ones(4), honest_text=honest, has_text=TEXT)
     kept = cross_entropy(out.text[[0, 3]], LABELS[[0, 3]], reduction="sum")
     torch.testing.assert_close(losses.total - losses.fused, kept)
 
@@ -36,7 +37,9 @@ def test_only_text_that_belongs_to_its_patch_counts_for_the_text_head() -> None:
 def test_with_a_probe_the_image_head_always_has_the_whole_weight() -> None:
     out = output(probe=True)
     totals = [
-        curriculum_loss(out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4)).total
+        curriculum_loss(
+            out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4), has_text=TEXT
+        ).total
         - alpha * cross_entropy(out.fused, LABELS, reduction="sum")
         for alpha in (0.3, 1.0)
     ]
@@ -49,3 +52,22 @@ def test_class_weights_make_classes_equal_and_keep_the_mean_at_one() -> None:
     assert weights[labels].mean().item() == pytest.approx(1)
     assert [weights[labels][labels == one].sum().item() for one in range(3)] == pytest.approx([10 / 3] * 3)
     assert weights[3] == 0
+
+
+def test_the_gate_is_drawn_to_the_text_where_it_knows_better_and_from_it_where_it_is_wrong() -> None:
+    right, wrong = torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([[0.0, 9.0, 0.0]])
+    gate = torch.full((4,), 0.5, requires_grad=True)
+    text, image = torch.cat([right, wrong, right, wrong]), torch.cat([wrong, right, right, right])
+    has_text = torch.tensor([True, True, True, False])
+    curriculum_loss(
+        FusionOutput(fused=image, image=image, text=text, gate=gate),
+        torch.zeros(4, dtype=torch.long),
+        alpha=1.0,
+        weights=torch.ones(4),
+        honest_text=torch.zeros(4),
+        has_text=has_text,
+        gate_loss=1.0,
+    ).total.backward()
+    assert gate.grad is not None
+    assert gate.grad[0] < -1 and gate.grad[1] > 1
+    torch.testing.assert_close(gate.grad[2:], torch.zeros(2), atol=1e-3, rtol=0)

@@ -108,7 +108,8 @@ def _teach_vision(builder: _Builder, train: TissueSet, held_out: TissueSet) -> N
         with torch.autocast("cpu", dtype=torch.bfloat16):
             tokens = _image_tokens(builder, images)  # (N, tokens, D)
         guesses = heads(tokens.float().mean(1)).split(counts, 1)
-        loss = sum(F.cross_entropy(guess, targets[rows, place]) for place, guess in enumerate(guesses))
+        losses = [F.cross_entropy(guess, targets[rows, place]) for place, guess in enumerate(guesses)]
+        loss = torch.stack(losses).sum()
         _update(loss, weights, optimizer, schedule)
         if (step + 1) % 100 == 0:
             builder.say(f"vision step {step + 1}: loss {loss.item():.3f}")

@@ -18,7 +18,7 @@ class BuildConfig:
     """Further patches, of other patients, that the model card's figures are measured on."""
     vision_steps: int = 1500
     """Steps in which the vision tower learns the findings."""
-    caption_steps: int = 700
+    caption_steps: int = 420
     """Steps in which the whole model learns to state them."""
     batch_size: int = 32
     """Patches per step."""

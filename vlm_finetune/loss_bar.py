@@ -1,0 +1,27 @@
+"""Progress of a training as one bar: time left, and the losses beside it."""
+
+from typing import Any
+
+from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class LossBar(ProgressCallback):
+    """The Trainer's own bar, with the losses on it instead of a line of settings for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: dict[str, str] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **objects: Any,
+    ) -> None:
+        """Show the newest losses; called by the Trainer."""
+        losses = {key: logs[key] for key in ("loss", "eval_loss") if logs and key in logs}
+        self.shown |= {key.removesuffix("_loss"): f"{float(value):.3f}" for key, value in losses.items()}
+        if state.is_world_process_zero and self.training_bar is not None:
+            self.training_bar.set_postfix(self.shown)
