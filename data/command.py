@@ -3,7 +3,6 @@
 import difflib
 import re
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -31,8 +30,6 @@ def run_command(
     The status is `run`'s own when it returns an int, otherwise 0; 2 for bad input or usage, with one line on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Deprecations inside a library are for its own developers; they would bury what a user has to read.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
         config = parse_config(config_class, arguments, name=name, positional=positional)
         result = run(config)

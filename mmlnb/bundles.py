@@ -37,6 +37,8 @@ class BundleIndex:
     """µm per pixel of the patches that the models were trained on."""
     tile_px: int
     """Side of those patches in pixels."""
+    notice: str
+    """What every page made with the bundle says."""
     files: dict[str, str]
     """Relative path of every file to its hash."""
 
@@ -106,7 +108,8 @@ def bundle(config: BundleConfig) -> Path:
     taxonomy = load_taxonomy(config.out / "taxonomy.yaml")
     metrics = json.loads((config.evaluate / "metrics.json").read_text(encoding="utf-8"))
     write_text(
-        config.out / "README.md", model_card(taxonomy, metrics, model=captioning["model"], mpp=mpp, tile_px=tile_px)
+        config.out / "README.md",
+        model_card(taxonomy, metrics, model=captioning["model"], mpp=mpp, tile_px=tile_px, notice=config.notice),
     )
     index = BundleIndex(
         schema=SCHEMA,
@@ -114,6 +117,7 @@ def bundle(config: BundleConfig) -> Path:
         decoding={name: captioning[name] for name in DECODING},
         target_mpp=mpp,
         tile_px=tile_px,
+        notice=config.notice,
         files={path.relative_to(config.out).as_posix(): _file_key(path) for path in _files(config.out)},
     )
     write_json(config.out / INDEX, asdict(index))

@@ -49,6 +49,8 @@ class BundleConfig:
     """Folder that `evaluate` wrote; gives the metrics on the card."""
     out: Path
     """Bundle folder to make."""
+    notice: str = ""
+    """What every page made with the bundle must say, e.g. on what tissue it was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,7 @@ class Demo:
                 train=self.out / "train",
                 evaluate=out,
                 out=self.out / "bundle",
+                notice="The models were trained on synthetic tissue only.",
             )
         )
 

@@ -52,6 +52,7 @@ def infer(config: InferConfig) -> int:
         tile_px=bundle.index.tile_px,
         batch_size=config.batch_size,
         workers=config.workers,
+        notice=bundle.index.notice,
     )
     records = SlideRecords(config.out, bundle.taxonomy.class_names)
     with tqdm(paths, desc="Slides", unit="slide") as slides:
@@ -65,7 +66,7 @@ def infer(config: InferConfig) -> int:
                 if record.status != "ok":
                     tqdm.write(f"{name}: {record.status}: {record.reason}")
     records.write_csv()
-    write_folder_page(records.all(), config.out, taxonomy=bundle.taxonomy)
+    write_folder_page(records.all(), config.out, taxonomy=bundle.taxonomy, notice=bundle.index.notice)
     print(_table(records.all(), bundle.taxonomy))
     print(f"{config.out / 'index.html'}")
     return 0 if all(record.status == "ok" for record in records.all()) else SOME_NOT_CALLED
@@ -92,7 +93,7 @@ def _run_slide(
                 f"{path}: {len(prediction.unreadable)} of {len(prepared.plan.tiles)} tiles cannot be read "
                 f"({share:.0%}, allowed {config.max_unreadable:.0%}); replace the file or raise --max-unreadable"
             )
-        return _write_slide(prediction, config=config, taxonomy=pipeline.taxonomy, started=started)
+        return _write_slide(prediction, config=config, pipeline=pipeline, started=started)
     except InputError as error:
         return _uncalled(name, "failed", error, slide=slide, started=started)
     except Exception as error:
@@ -107,9 +108,9 @@ def _run_slide(
 
 
 def _write_slide(
-    prediction: SlidePrediction, *, config: InferConfig, taxonomy: Taxonomy, started: float
+    prediction: SlidePrediction, *, config: InferConfig, pipeline: SlidePipeline, started: float
 ) -> SlideRecord:
-    prepared = prediction.prepared
+    prepared, taxonomy = prediction.prepared, pipeline.taxonomy
     name = prepared.slide.slide_id
     call = aggregate(prediction.fused, np.array([tile.tissue for tile in prediction.tiles]))
     remarks = [f"{len(prediction.unreadable)} tiles cannot be read"] if prediction.unreadable else []
@@ -143,7 +144,9 @@ def _write_slide(
         texts=prediction.texts,
     )
     write_text(config.out / "geojson" / f"{name}.geojson", geojson)
-    write_slide_page(prediction, record, config.out / "slides" / f"{name}.html", taxonomy=taxonomy)
+    write_slide_page(
+        prediction, record, config.out / "slides" / f"{name}.html", taxonomy=taxonomy, notice=pipeline.notice
+    )
     return record
 
 
@@ -203,7 +206,10 @@ def _table(records: list[SlideRecord], taxonomy: Taxonomy) -> str:
                 "slide": record.slide,
                 "status": record.status,
                 "subtype": record.subtype or "-",
-                **{f"p {name}": f"{record.probabilities.get(name, float('nan')):.2f}" for name in taxonomy.class_names},
+                **{
+                    f"p {name}": f"{record.probabilities[name]:.2f}" if record.probabilities else "-"
+                    for name in taxonomy.class_names
+                },
                 "patches": record.patches,
                 "seconds": f"{record.seconds:.1f}",
             }

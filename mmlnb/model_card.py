@@ -7,7 +7,9 @@ from data.taxonomy import Taxonomy
 ARMS = ("image_only", "text_only", "fused")
 
 
-def model_card(taxonomy: Taxonomy, metrics: dict[str, Any], *, model: str, mpp: float, tile_px: int) -> str:
+def model_card(
+    taxonomy: Taxonomy, metrics: dict[str, Any], *, model: str, mpp: float, tile_px: int, notice: str
+) -> str:
     """Markdown: what the bundle is, on what it was measured, and what it must not be used for."""
     classes = "\n".join(f"- **{subtype.name}**: {subtype.title}" for subtype in taxonomy.classes.values())
     rows = "\n".join(
@@ -18,7 +20,7 @@ def model_card(taxonomy: Taxonomy, metrics: dict[str, Any], *, model: str, mpp: 
 
 Calls a subtype from an H&E slide and writes down the findings behind the call. Method: MMLNB (arXiv 2503.12927).
 
-**For research use only. Not a medical device; not for diagnosis.**
+**For research use only. Not a medical device; not for diagnosis.** {notice}
 
 {classes}
 

@@ -69,6 +69,8 @@ class SlidePipeline:
     tile_px: int
     batch_size: int
     workers: int
+    notice: str
+    """What every page must say about the models."""
 
     def prepare(self, slide: Slide, *, min_tissue: float) -> PreparedSlide:
         """Find tissue and plan tiles.

@@ -9,6 +9,9 @@ from typing import Any
 
 from data.errors import InputError
 
+# peft looks for the base under the name that the adapter carries; "tiny" is no folder, and no word was added to it.
+warnings.filterwarnings("ignore", message="Could not find a config file in", category=UserWarning)
+
 # The names that the vision towers and the projectors go by in transformers.
 _VISION = r"(?:vision_tower|vision_model|visual|vision_encoder|image_encoder)"
 _PROJECTOR = r"(?:multi_modal_projector|connector|merger|merger_list|deepstack_merger_list|aligner|projector)"

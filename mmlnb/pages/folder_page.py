@@ -10,12 +10,13 @@ from mmlnb.palette import class_colours, css
 from mmlnb.slide_record import SlideRecord
 
 
-def write_folder_page(records: Sequence[SlideRecord], out: Path, *, taxonomy: Taxonomy) -> None:
+def write_folder_page(records: Sequence[SlideRecord], out: Path, *, taxonomy: Taxonomy, notice: str) -> None:
     """Write `out/index.html`, linking the page of each called slide."""
     write_page(
         "folder.html.j2",
         out / "index.html",
         records=records,
+        notice=notice,
         taxonomy=taxonomy,
         colours={name: css(colour) for name, colour in class_colours(taxonomy).items()},
         statuses=Counter(record.status for record in records),

@@ -32,7 +32,9 @@ class PatchCard:
     y: int
 
 
-def write_slide_page(prediction: SlidePrediction, record: SlideRecord, path: Path, *, taxonomy: Taxonomy) -> None:
+def write_slide_page(
+    prediction: SlidePrediction, record: SlideRecord, path: Path, *, taxonomy: Taxonomy, notice: str
+) -> None:
     """Write the self-contained HTML page of one called slide to `path`."""
     called = taxonomy.class_names.index(record.subtype)
     supporting, opposing = telling_patches(prediction.fused[:, called], _tissue(prediction))
@@ -43,6 +45,7 @@ def write_slide_page(prediction: SlidePrediction, record: SlideRecord, path: Pat
         "slide.html.j2",
         path,
         record=record,
+        notice=notice,
         taxonomy=taxonomy,
         colours=colours,
         outline=image_uri(maps.outline),

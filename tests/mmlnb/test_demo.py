@@ -73,7 +73,7 @@ def test_pages_are_self_contained_and_their_links_lead_somewhere(demo_run: Path)
     for page in pages:
         text = page.read_text()
         assert not re.search(r"(?:src|href)=\"https?:", text)
-        for link in re.findall(r"href=\"([^\"#]+)\"", text):
+        for link in re.findall(r"<a href=\"([^\"#]+)\"", text):
             assert (page.parent / link).resolve().is_file(), (page, link)
 
 

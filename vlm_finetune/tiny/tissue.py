@@ -3,6 +3,7 @@
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -40,7 +41,8 @@ class TissueSet:
 def draw_tissue(count: int, *, image_px: int, seed: int, workers: int = 2) -> TissueSet:
     """Draw `count` patches of patients that no other seed gives, resized to `image_px`."""
     patients = -(-count // _PER_PATIENT)
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: a child of a process with threads may wait for ever for a lock that one of them held.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         drawn = list(pool.map(partial(_patient, image_px=image_px, seed=seed), range(patients), chunksize=8))
     images = np.concatenate([images for images, _ in drawn])[:count]
     return TissueSet(images=images, findings=[row for _, rows in drawn for row in rows][:count])
