@@ -36,6 +36,12 @@ def run_command(
     except InputError as error:
         print(f"mmlnb {name}: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # A disk that is full, a folder that may not be written: the system's own words say it best.
+        if error.filename is None:
+            raise
+        print(f"mmlnb {name}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"mmlnb {name}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
@@ -73,7 +79,7 @@ def make_config(config_class: type[Config], *, name: str, config: str | None = N
     parser = _parser(config_class, name)
     content: dict[str, Any] = {}
     if config is not None:
-        content = yaml.safe_load(Path(_find_config(config, config_class, name)).read_text(encoding="utf-8")) or {}
+        content = _read_yaml(Path(_find_config(config, config_class, name)))
     try:
         namespace = parser.parse_object(_plain(content | values))
     except ArgumentError as error:
@@ -117,8 +123,7 @@ def _plain(value: Any) -> Any:
 
 def _construct(config_class: type[Config], values: Any) -> Config:
     # jsonargparse hands tuples over as lists; a frozen configuration must hash and compare.
-    names = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
-    return config_class(**{n: tuple(v) if isinstance(v := values[n], list) else v for n in names})
+    return config_class(**{n: tuple(v) if isinstance(v := values[n], list) else v for n in _names(config_class)})
 
 
 def _preset_folder(config_class: type, name: str) -> Any:
@@ -126,13 +131,11 @@ def _preset_folder(config_class: type, name: str) -> Any:
 
 
 def _normalise(argv: Sequence[str], config_class: type, *, name: str, positional: Sequence[str]) -> list[str]:
-    """Name the leading positional arguments, spell options with underscores, and put the preset first."""
+    """Name the positional arguments, spell options with underscores, and put the preset first."""
     arguments = list(argv)
-    given = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
-    leading = arguments[: min(given, len(positional))]
-    options = [f"--{field}={argument}" for field, argument in zip(positional, leading, strict=False)]
-    del arguments[: len(leading)]
+    options: list[str] = []
     config: list[str] = []
+    unnamed: list[str] = []
     while arguments:
         argument = arguments.pop(0)
         option, equals, value = argument.partition("=")
@@ -140,10 +143,31 @@ def _normalise(argv: Sequence[str], config_class: type, *, name: str, positional
             # A preset is the ground that options stand on, wherever it was written.
             config += ["--config", _find_config(value if equals else arguments.pop(0), config_class, name)]
         elif option.startswith("--"):
-            options.append("--" + option.removeprefix("--").replace("-", "_") + equals + value)
-        else:
+            key = option.removeprefix("--").replace("-", "_")
+            if key.partition(".")[0] in _names(config_class):
+                options += ["--" + key + equals + value, *([] if equals else arguments[:1])]
+                del arguments[: 0 if equals else 1]
+            elif key in ("help", "print_config"):
+                options.append("--" + key + equals + value)
+            else:
+                raise InputError(_unknown(key, config_class))
+        elif argument.startswith("-"):
             options.append(argument)
-    return config + options
+        else:
+            unnamed.append(argument)
+    if len(unnamed) > len(positional):
+        raise InputError(f"unexpected argument {unnamed[len(positional)]}; settings are given as --name value")
+    return config + [f"--{field}={argument}" for field, argument in zip(positional, unnamed, strict=False)] + options
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{path}: not a configuration; write one `setting: value` per line")
+    return content or {}
 
 
 def _find_config(given: str, config_class: type, name: str) -> str:
@@ -155,6 +179,15 @@ def _find_config(given: str, config_class: type, name: str) -> str:
     return given
 
 
+def _names(config_class: type) -> list[str]:
+    return [field.name for field in fields(config_class)]
+
+
+def _unknown(key: str, config_class: type) -> str:
+    near = difflib.get_close_matches(key, _names(config_class), n=1, cutoff=0.0)
+    return f"unknown setting {key}" + (f"; the nearest is {near[0]} (--help lists all)" if near else "")
+
+
 def _explain(message: str, config_class: type) -> str:
     """One line of jsonargparse's message, with the nearest valid name where one was not known."""
     line = " ".join(message.split())
@@ -163,9 +196,7 @@ def _explain(message: str, config_class: type) -> str:
         key = unknown.group(1).lstrip("-").partition("=")[0].partition(".")[0]
         nested = re.search(r"class_path '([\w.]+)\.(\w+)'", line)
         owner = getattr(import_module(nested.group(1)), nested.group(2)) if nested else config_class
-        names = [field.name for field in fields(owner)]
-        near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
-        return f"unknown setting {key}; the nearest is {near} (--help lists all)"
+        return _unknown(key, owner)
     required = re.search(r"following arguments are required: (.+)", line)
     if required:
         missing = " and ".join(f"--{key.strip()}" for key in required.group(1).split(","))

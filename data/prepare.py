@@ -11,7 +11,8 @@ from tqdm import tqdm
 from data.config import PrepareConfig
 from data.errors import InputError
 from data.image import read_image
-from data.manifest import COLUMNS, check_patients_apart, read_manifest, write_manifest
+from data.manifest import COLUMNS, SPLITS, check_patients_apart, read_manifest, write_manifest
+from data.mpp import HIGHEST_MPP, LOWEST_MPP
 from data.split import assign_splits
 from data.taxonomy import Taxonomy, load_taxonomy
 
@@ -26,7 +27,7 @@ def prepare(config: PrepareConfig) -> Path:
     rows = _read_rows(config.source)
     _check_text(rows, config, taxonomy)
     sizes = _check_images(rows, config.source)
-    frame = _frame(rows, sizes, config)
+    frame = _frame(rows, sizes, config, taxonomy)
     if frame["split"].isna().all():
         frame["split"] = assign_splits(
             frame,
@@ -59,7 +60,8 @@ def _read_rows(source: Path) -> pd.DataFrame:
         rows = pd.read_csv(source, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{source}: not a CSV file in UTF-8 ({error})") from error
-    rows = rows.rename(columns={"class": "label"})
+    if "label" not in rows:
+        rows = rows.rename(columns={"class": "label"})
     for column in ("file_name", "patient_id", "label"):
         if column not in rows:
             raise InputError(
@@ -83,7 +85,7 @@ def _check_text(rows: pd.DataFrame, config: PrepareConfig, taxonomy: Taxonomy) -
     source = config.source
     for column in ("file_name", "patient_id", "label"):
         _refuse(source, rows[column].str.strip() == "", f"{column} is empty", "fill it in or remove the row")
-    repeated = rows["file_name"].duplicated()
+    repeated = rows["file_name"].map(lambda name: Path(name).as_posix()).duplicated()
     _refuse(source, repeated, "file_name occurs a second time", "keep one row per patch")
     unknown = ~rows["label"].isin(taxonomy.class_names)
     label = rows["label"][unknown].iloc[0] if unknown.any() else ""
@@ -115,7 +117,7 @@ def _check_images(rows: pd.DataFrame, source: Path) -> list[int]:
     return [result for result in sides if isinstance(result, int)]
 
 
-def _frame(rows: pd.DataFrame, sizes: list[int], config: PrepareConfig) -> pd.DataFrame:
+def _frame(rows: pd.DataFrame, sizes: list[int], config: PrepareConfig, taxonomy: Taxonomy) -> pd.DataFrame:
     base = config.source.parent.resolve()
     home = config.out.parent.resolve()
 
@@ -132,37 +134,54 @@ def _frame(rows: pd.DataFrame, sizes: list[int], config: PrepareConfig) -> pd.Da
         )
         return values
 
+    x, y, mpp = number("x"), number("y"), number("mpp")
+    for name, values in (("x", x), ("y", y)):
+        broken = values.notna() & (values % 1 != 0)
+        _refuse(config.source, broken, f"{name} is not a whole number", "give level-0 pixels")
+    implausible = mpp.notna() & ~mpp.between(LOWEST_MPP, HIGHEST_MPP)
+    _refuse(config.source, implausible, "mpp is implausible", f"give µm per pixel, {LOWEST_MPP:g} to {HIGHEST_MPP:g}")
+    split = optional("split")
+    unknown = split.notna() & ~split.isin(SPLITS)
+    _refuse(config.source, unknown, "split is unknown", f"use {', '.join(SPLITS)}")
     frame = pd.DataFrame(
         {
             "patch_id": [Path(name).as_posix() for name in rows["file_name"]],
             "image": [Path(os.path.relpath(base / name, home)).as_posix() for name in rows["file_name"]],
             "slide_id": optional("slide_id"),
             "patient_id": rows["patient_id"].str.strip(),
-            "x": number("x").astype("Int64"),
-            "y": number("y").astype("Int64"),
+            "x": x.astype("Int64"),
+            "y": y.astype("Int64"),
             "size_px": sizes,
-            "mpp": number("mpp"),
+            "mpp": mpp,
             "label": rows["label"],
             "description": optional("description"),
-            "findings": [_findings(text, line, config.source) for line, text in enumerate(optional("findings"), 2)],
-            "split": optional("split"),
+            "findings": [
+                _findings(text, f"{config.source}, line {line}", taxonomy)
+                for line, text in enumerate(optional("findings"), 2)
+            ],
+            "split": split,
         }
     )
     return frame.loc[:, list(COLUMNS)]
 
 
-def _findings(text: str | None, line: int, source: Path) -> dict[str, str] | None:
+def _findings(text: str | None, where: str, taxonomy: Taxonomy) -> dict[str, str] | None:
     if text is None:
         return None
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"{source}, line {line}: findings is not JSON ({error}); write an object or nothing"
-        ) from error
+        raise InputError(f"{where}: findings is not JSON ({error}); write an object or nothing") from error
     if not isinstance(found, dict):
-        raise InputError(f"{source}, line {line}: findings must be a JSON object of finding names and values")
-    return {str(name): str(value) for name, value in found.items()}
+        raise InputError(f"{where}: findings must be a JSON object of finding names and values")
+    for name, value in found.items():
+        if name not in taxonomy.findings:
+            known = ", ".join(taxonomy.findings)
+            raise InputError(f"{where}: {name} is not a finding of {taxonomy.name}; use {known}")
+        if value not in taxonomy.findings[name].values:
+            known = ", ".join(taxonomy.findings[name].values)
+            raise InputError(f"{where}: {value} is not a value of {name}; use {known}")
+    return found
 
 
 def _write_once(frame: pd.DataFrame, out: Path) -> None:

@@ -96,9 +96,10 @@ def load_taxonomy(name: str | Path = "neuroblastoma") -> Taxonomy:
     Raises:
         InputError: no such taxonomy, or the file does not have the expected form.
     """
-    content = _resolve(str(name))
     try:
-        return _build(content, str(name))
+        return _build(_resolve(str(name)), str(name))
+    except RecursionError as error:
+        raise InputError(f"{name}: extends itself; name another taxonomy under `extends`") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{name}: not a taxonomy ({error!r}); see docs/taxonomy.md for the form") from error
 
@@ -113,13 +114,16 @@ def _resolve(name: str) -> dict[str, Any]:
         known = sorted(p.name.removesuffix(".yaml") for p in (resources.files("data") / "taxonomies").iterdir())
         raise InputError(f"{name}: no such taxonomy; give a YAML file or one of {', '.join(known)}")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(text.removeprefix("\ufeff"))
     except yaml.YAMLError as error:
         raise InputError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{name}: not a taxonomy (expected a mapping); see docs/taxonomy.md for the form")
     if parent := content.pop("extends", None):
-        base = _resolve(parent)
+        try:
+            base = _resolve(parent)
+        except InputError as error:
+            raise InputError(f"{name}: extends {error}") from error
         content = base | content | {key: base[key] | content.get(key, {}) for key in ("classes", "findings")}
     return content
 

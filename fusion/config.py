@@ -8,7 +8,6 @@ from data.errors import InputError
 from fusion.curriculum import PAPER_STAGES, Stage
 
 TextSource = Literal["captions", "description", "none"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +62,8 @@ class TrainConfig:
     """Seed of weights, order, augmentation and dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the towers; auto is bf16 on a GPU that has it and fp32 elsewhere."""
-    device: Device = "auto"
-    """Device to train on; auto takes a GPU where there is one."""
+    device: str = "auto"
+    """auto (each process its own CUDA GPU where there is one, or the CPU), cpu, cuda or mps."""
     workers: int = 2
     """Threads or processes that read images."""
     image_memory_gb: float = 4.0
@@ -100,7 +99,7 @@ class EvaluateConfig:
     """Split to measure on."""
     batch_size: int = 64
     """Patches per forward pass."""
-    device: Device = "auto"
-    """Device to run on; auto takes a GPU where there is one."""
+    device: str = "auto"
+    """auto (a CUDA GPU where there is one, or the CPU), cpu, cuda, cuda:N or mps."""
     workers: int = 2
     """Threads that read images."""

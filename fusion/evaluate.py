@@ -17,6 +17,7 @@ from fusion.config import EvaluateConfig
 from fusion.metrics import Metrics, measure
 from fusion.patches import Patches, read_patches
 from fusion.predictor import Prediction, Predictor
+from fusion.trained_on import check_unseen
 
 ARM_FIELDS = {"image_only": "image", "text_only": "text", "fused": "fused"}
 
@@ -27,7 +28,8 @@ def evaluate(config: EvaluateConfig) -> Path:
     Writes config.yaml, metrics.json (per arm; `text_only` counts the patches that have text) and predictions.parquet.
 
     Raises:
-        InputError: no finished model, a manifest or captions that cannot be used, or a folder of another evaluation.
+        InputError: no finished model, one that has seen these patients, a manifest or captions that cannot be used, or
+            a folder of another evaluation.
     """
     taxonomy_file = config.model / "taxonomy.yaml"
     if not taxonomy_file.is_file():
@@ -40,7 +42,8 @@ def evaluate(config: EvaluateConfig) -> Path:
         taxonomy=load_taxonomy(taxonomy_file),
         splits=(config.split,),
     )
-    key = _key(config)
+    check_unseen(config.model, patches, split=config.split)
+    key = evaluation_key(config)
     _claim(config.out, key=key)
     write_text(config.out / "config.yaml", config_yaml(config))
     prediction = _predict(predictor, patches, config=config)
@@ -98,7 +101,7 @@ def _write_predictions(path: Path, predictor: Predictor, patches: Patches, predi
         pd.DataFrame(columns).to_parquet(temporary, index=False)
 
 
-def _key(config: EvaluateConfig) -> str:
+def evaluation_key(config: EvaluateConfig) -> str:
     """Hash of what decides the figures: the weights, the rows and their text."""
     parts = sorted(config.captions.glob("part-*.parquet")) if config.captions is not None else []
     files = [

@@ -1,6 +1,7 @@
 """The Progressive Robust Multi-Modal Fusion block (PRMF, arXiv 2503.12927) and what is learnt beside it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ class PaperPrmf(nn.Module):
     [t; v] has 512 + 768 = 1280 elements. The image head gives the image loss of the curriculum. The text head is a
     probe on detached features: text-only accuracy is known and training is what it would be without it.
     """
+
+    knows_missing_text: ClassVar[bool] = False
+    """Whether the block itself answers from the image where there is no text."""
 
     def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__()
@@ -64,6 +68,8 @@ class Prmf(PaperPrmf):
     weighs their content and not their scale. The text head trains the text tower, and the image head goes on learning
     where the curriculum's image loss has ended.
     """
+
+    knows_missing_text = True
 
     def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__(image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)

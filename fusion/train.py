@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from data.atomic import write_json
 from data.command import run_command
+from data.devices import choose_training_device
 from data.errors import InputError
 from data.taxonomy import Taxonomy, load_taxonomy
 from fusion.calibration import fit_temperature
 from fusion.config import TrainConfig
 from fusion.curriculum import Stage
-from fusion.device import choose_device
 from fusion.encode import encode_images, encode_texts
 from fusion.feed import Feed
 from fusion.images import PatchImages
@@ -36,6 +36,7 @@ from fusion.run_folder import (
 )
 from fusion.saved_model import save_model
 from fusion.towers import check_weights, find_tower, load_image_tower, load_text_tower
+from fusion.trained_on import write_trained_on
 from fusion.training import Training
 from fusion.validation import score, validate
 
@@ -67,7 +68,7 @@ def setup(config: TrainConfig) -> Training | None:
     if config.pretrained:
         for record in records:
             check_weights(record)
-    device = choose_device(config.device)
+    device = choose_training_device(config.device)
     patches = read_patches(
         manifest=config.manifest,
         captions=config.captions,
@@ -147,6 +148,7 @@ def main(run: Training) -> None:
     output = validate(run)
     if accelerator.is_main_process:
         save_model(run.model, config.out / "model", class_names=run.taxonomy.class_names)
+        write_trained_on(config.out, run.patches)
         rows = run.patches.rows("val")
         labels = run.patches.labels[rows]
         with_text = run.feed.own_text[rows] != len(run.patches)

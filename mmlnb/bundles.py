@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from data.atomic import digest, write_json, write_text
+from data.atomic import atomic_folder, digest, write_json, write_text
 from data.errors import InputError
 from data.manifest import read_manifest
 from data.taxonomy import Taxonomy, load_taxonomy
+from fusion.config import EvaluateConfig
+from fusion.evaluate import evaluation_key
 from mmlnb.config import BundleConfig
 from mmlnb.model_card import model_card
 
@@ -31,6 +33,8 @@ class BundleIndex:
     schema: int
     model: str
     """Base vision-language model, by name."""
+    dtype: str
+    """Arithmetic of the model: float32, bfloat16, float16 or auto."""
     decoding: dict[str, float]
     """How captions are drawn from the model: the fields of `vlm_finetune.generate.Decoding`."""
     target_mpp: float
@@ -70,6 +74,7 @@ class Bundle:
             decoding=Decoding(**self.index.decoding),  # type: ignore[arg-type]
             batch_size=batch_size,
             device=device,
+            dtype=self.index.dtype,
         )
 
 
@@ -79,8 +84,8 @@ def bundle(config: BundleConfig) -> Path:
     Raises:
         InputError: a stage's output is missing, or patches differ in size or resolution.
     """
-    if (config.out / INDEX).exists():
-        raise InputError(f"{config.out}: holds a bundle already; choose another --out or remove it")
+    if config.out.exists():
+        raise InputError(f"{config.out}: exists already; choose another --out or remove it")
     mpp, tile_px = _patch_geometry(config.manifest)
     sources = {
         "adapter": config.finetune / "adapter",
@@ -97,31 +102,60 @@ def bundle(config: BundleConfig) -> Path:
     for source in sources.values():
         if not source.exists():
             raise InputError(f"{source}: missing; run the stage that writes it before the bundle is made")
+    _check_evaluation(config)
+    with atomic_folder(config.out) as folder:
+        _gather(sources, folder)
+        _describe(config, folder, mpp=mpp, tile_px=tile_px)
+    return config.out
+
+
+def _check_evaluation(config: BundleConfig) -> None:
+    """Refuse figures that were measured on another model, other patches or other captions."""
+    metrics = json.loads((config.evaluate / "metrics.json").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((config.evaluate / "config.yaml").read_text(encoding="utf-8"))
+    evaluation = EvaluateConfig(
+        model=config.train,
+        manifest=config.manifest,
+        out=config.evaluate,
+        captions=config.caption if settings["captions"] else None,
+        text_source=settings["text_source"],
+        split=settings["split"],
+    )
+    if metrics["key"] != evaluation_key(evaluation):
+        raise InputError(
+            f"{config.evaluate}: measured another model, manifest or captions than those given; evaluate these first"
+        )
+
+
+def _gather(sources: dict[str, Path], folder: Path) -> None:
     for name, source in sources.items():
-        target = config.out / name
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, target)
+
+
+def _describe(config: BundleConfig, folder: Path, *, mpp: float, tile_px: int) -> None:
+    """Write the model card, and last the index with the hash of every file."""
     captioning = yaml.safe_load((config.caption / "config.yaml").read_text(encoding="utf-8"))
-    taxonomy = load_taxonomy(config.out / "taxonomy.yaml")
-    metrics = json.loads((config.evaluate / "metrics.json").read_text(encoding="utf-8"))
-    write_text(
-        config.out / "README.md",
-        model_card(taxonomy, metrics, model=captioning["model"], mpp=mpp, tile_px=tile_px, notice=config.notice),
-    )
+    taxonomy = load_taxonomy(folder / "taxonomy.yaml")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    model = captioning["model"]
+    card = model_card(taxonomy, metrics, model=model, mpp=mpp, tile_px=tile_px, notice=config.notice)
+    write_text(folder / "README.md", card)
     index = BundleIndex(
         schema=SCHEMA,
-        model=captioning["model"],
+        model=model,
+        dtype=captioning["dtype"],
         decoding={name: captioning[name] for name in DECODING},
         target_mpp=mpp,
         tile_px=tile_px,
         notice=config.notice,
-        files={path.relative_to(config.out).as_posix(): _file_key(path) for path in _files(config.out)},
+        files={path.relative_to(folder).as_posix(): _file_key(path) for path in _files(folder)},
     )
-    write_json(config.out / INDEX, asdict(index))
-    return config.out
+    write_json(folder / INDEX, asdict(index))
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -154,7 +188,10 @@ def load_bundle(folder: Path) -> Bundle:
         index=index,
         taxonomy=load_taxonomy(folder / "taxonomy.yaml"),
         key=digest(
-            *(f"{name} {key}" for name, key in sorted(index.files.items())), index.model, json.dumps(index.decoding)
+            *(f"{name} {key}" for name, key in sorted(index.files.items())),
+            index.model,
+            index.dtype,
+            json.dumps(index.decoding),
         ),
     )
 

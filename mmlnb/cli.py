@@ -1,7 +1,6 @@
 """The `mmlnb` command line."""
 
 import difflib
-import os
 import sys
 
 from mmlnb import __version__
@@ -18,9 +17,6 @@ mmlnb COMMAND --help lists its settings, --config PRESET starts from a preset, -
 def main(argv: list[str] | None = None) -> int:
     """Dispatch to a command and return its exit status: 0 done, 2 wrong usage or input, 3 some slides failed."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Only `prefetch` may reach the network, and only because it was asked to by name.
-    if arguments[:1] != ["prefetch"]:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from mmlnb.commands import COMMANDS
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -1,5 +1,6 @@
 """The commands: what each is called, what it takes, and where it lives. Nothing heavy is imported before it runs."""
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -23,6 +24,8 @@ class Command:
     def main(self, argv: list[str]) -> int:
         """Run from command-line arguments; return the exit status."""
 
+        self._stay_offline()
+
         def run(config: Any) -> Any:
             return _load(self.run)(config)
 
@@ -30,8 +33,16 @@ class Command:
 
     def call(self, *arguments: Any, config: str | None = None, **settings: Any) -> Any:
         """Run from Python: positional arguments as on the command line, `config` a preset or YAML file."""
+        self._stay_offline()
+        if len(arguments) > len(self.positional):
+            raise TypeError(f"{self.name}() takes {len(self.positional)} positional arguments, not {len(arguments)}")
         named = dict(zip(self.positional, arguments, strict=False))
         return _load(self.run)(make_config(_load(self.config), name=self.name, config=config, **named, **settings))
+
+    def _stay_offline(self) -> None:
+        # Only `prefetch` may reach the network, and only because it was asked to by name.
+        if self.name != "prefetch":
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def _load(target: str) -> Any:

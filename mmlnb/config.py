@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig:
@@ -30,7 +32,16 @@ class InferConfig:
     workers: int = 2
     """Threads that read the slide ahead of the models."""
     device: str = "auto"
-    """Torch device, or auto."""
+    """auto, cpu, cuda, cuda:N or mps."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, lowest, highest in (("min_tissue", 0, 1), ("max_unreadable", 0, 1)):
+            if not lowest <= getattr(self, name) <= highest:
+                raise InputError(f"--{name} {getattr(self, name)}: give {lowest} to {highest}")
+        for name in ("batch_size", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} {getattr(self, name)}: give 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from data.atomic import write_json, write_text
+from data.atomic import digest, write_json, write_text
+from data.claim import claim
 from data.command import config_yaml, make_config
 from data.config import PrepareConfig
 from data.errors import InputError
@@ -109,6 +110,8 @@ class Demo:
         """Measure on the held-out patients, and gather the bundle."""
         out = self.out / "evaluate"
         evaluate(EvaluateConfig(model=self.out / "train", manifest=self.manifest, captions=self.captions, out=out))
+        if (self.out / "bundle").exists():
+            return  # Made by an attempt that ended right after it; a bundle is whole or absent.
         bundle(
             BundleConfig(
                 manifest=self.manifest,
@@ -161,7 +164,7 @@ class Demo:
         command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
         command += ["--num_processes", "1", "--num_machines", "1"]
         command += ["--num_cpu_threads_per_process", str(os.cpu_count() or 1)]
-        command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu"]
+        command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "--quiet"]
         finished = subprocess.run([*command, "-m", module, "--config", str(file)], check=False)
         if finished.returncode:
             raise InputError(f"{module} ended with status {finished.returncode}; its own message is above")
@@ -173,7 +176,8 @@ def demo(config: DemoConfig) -> Path:
     Raises:
         InputError: the output folder holds something else, or a stage failed.
     """
-    _claim(config)
+    settings = {name: value for name, value in asdict(config).items() if name != "out"}
+    claim(config.out, key=digest(json.dumps(settings, default=str)))
     run = Demo(config)
     stages: dict[str, Callable[[], None]] = {
         name: getattr(run, name) for name in ("synth", "finetune", "caption", "train", "evaluate", "infer")
@@ -192,6 +196,7 @@ def demo(config: DemoConfig) -> Path:
         started = time.monotonic()
         with PeakMemory() as memory:
             stage()
+        # Of a stage that was cut off and begun again, this is the time of the last attempt.
         seconds[name] = time.monotonic() - started
         peak = max(peak, memory.gigabytes)
         write_json(done, {"seconds": seconds, "peak_rss_gb": peak})
@@ -201,19 +206,6 @@ def demo(config: DemoConfig) -> Path:
     print(_table(summary))
     print(f"Report: {page}")
     return page
-
-
-def _claim(config: DemoConfig) -> None:
-    """Refuse a folder that holds another run or anything else."""
-    mark = config.out / "demo.json"
-    settings = json.loads(json.dumps({**asdict(config), "out": ""}, default=str))
-    if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8")) != settings:
-            raise InputError(f"{config.out}: holds a demo with other settings; remove it or give another --out")
-        return
-    if config.out.exists() and any(config.out.iterdir()):
-        raise InputError(f"{config.out}: is not empty and holds no demo; give another --out")
-    write_json(mark, settings)
 
 
 def _table(summary: dict[str, Any]) -> str:

@@ -6,6 +6,9 @@ from data.command import make_config, preset_names
 from data.errors import InputError
 from mmlnb.config import PrefetchConfig
 
+# Weights that torch does not read.
+OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.gguf", "onnx/*", "openvino/*"]
+
 
 def prefetch(config: PrefetchConfig) -> None:
     """Fetch a hub model, a registered encoder, or all that a preset names, into the hub's cache.
@@ -13,13 +16,15 @@ def prefetch(config: PrefetchConfig) -> None:
     Raises:
         InputError: the name is unknown, the hub cannot be reached, or the model is gated.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
+    if constants.HF_HUB_OFFLINE:
+        raise InputError("HF_HUB_OFFLINE is set, which forbids every download; unset it for this command")
     for name in repositories(config.model):
         print(f"Fetching {name}")
         try:
-            print(snapshot_download(name))
+            print(snapshot_download(name, ignore_patterns=OTHER_FRAMEWORKS))
         except GatedRepoError as error:
             raise InputError(
                 f"{name}: gated; accept its licence at huggingface.co/{name}, then `hf auth login` and try again"

@@ -1,16 +1,16 @@
 """A folder of slides in; a subtype per slide, with the written findings, out."""
 
-import json
 import time
 import traceback
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from data.atomic import digest, write_json, write_text
+from data.atomic import digest, write_text
+from data.claim import claim
 from data.command import config_yaml
 from data.errors import InputError
 from data.find_slides import find_slides, slide_id
@@ -24,7 +24,7 @@ from mmlnb.geojson import slide_geojson
 from mmlnb.pages.folder_page import write_folder_page
 from mmlnb.pages.slide_page import write_slide_page
 from mmlnb.slide_prediction import SlidePipeline, SlidePrediction, write_predictions
-from mmlnb.slide_record import SlideRecord, SlideRecords, Status
+from mmlnb.slide_record import SlideRecord, SlideRecords, Status, file_stamp
 
 SOME_NOT_CALLED = 3
 
@@ -40,7 +40,7 @@ def infer(config: InferConfig) -> int:
     """
     bundle = load_bundle(config.bundle)
     paths = find_slides(config.slides)
-    known_mpp = _read_slide_manifest(config.slide_manifest)
+    known_mpp = _read_slide_manifest(config.slide_manifest, {slide_id(path, config.slides) for path in paths})
     _claim(config, bundle)
     pipeline = SlidePipeline(
         predictor=bundle.predictor(device=config.device),
@@ -60,9 +60,10 @@ def infer(config: InferConfig) -> int:
             name = slide_id(path, config.slides)
             slides.set_postfix_str(name)
             known = records.find(name)
-            if known is None or known.status == "failed":
+            # A file that was replaced since is another slide.
+            if known is None or known.status == "failed" or known.file != file_stamp(path):
                 record = _run_slide(path, name, config=config, pipeline=pipeline, mpp=known_mpp.get(name))
-                records.add(record)
+                records.add(replace(record, file=file_stamp(path)))
                 if record.status != "ok":
                     tqdm.write(f"{name}: {record.status}: {record.reason}")
     records.write_csv()
@@ -162,41 +163,37 @@ def _uncalled(name: str, status: Status, error: InputError, *, slide: Slide | No
 
 
 def _claim(config: InferConfig, bundle: Bundle) -> None:
-    """Mark the output folder with what decides the results; refuse one that holds something else."""
+    """Claim the output folder for what decides the results."""
     resolution = config.slide_manifest.read_text(encoding="utf-8") if config.slide_manifest else ""
     decisive = [str(config.slides.resolve()), bundle.key, config.caption, resolution]
     decisive += [repr(setting) for setting in (config.mpp, config.min_tissue, config.max_unreadable)]
-    mark = config.out / "run.json"
-    key = digest(*decisive)
-    if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8"))["key"] != key:
-            raise InputError(f"{config.out}: holds a run with other slides, bundle or settings; choose another folder")
-        return
-    if config.out.exists() and (not config.out.is_dir() or any(_visible(config.out))):
-        raise InputError(f"{config.out}: is not empty and holds no run of `mmlnb infer`; choose another folder")
+    claim(config.out, key=digest(*decisive))
     write_text(config.out / "config.yaml", config_yaml(config))
-    write_json(mark, {"key": key, "bundle": bundle.key})
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    # config.yaml is written before run.json: a run killed between the two may go on.
-    return (path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "config.yaml")
-
-
-def _read_slide_manifest(path: Path | None) -> dict[str, float]:
-    """Resolution by slide id."""
+def _read_slide_manifest(path: Path | None, slides: set[str]) -> dict[str, float]:
+    """Resolution by slide id; every row must name one of `slides`, once."""
     if path is None:
         return {}
     if not path.is_file():
         raise InputError(f"{path}: no such slide manifest; give a CSV with the columns slide and mpp")
-    rows = pd.read_csv(path)
+    try:
+        rows = pd.read_csv(path, dtype={"slide": str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); a slide manifest has slide and mpp") from error
     for column in ("slide", "mpp"):
         if column not in rows:
             raise InputError(f"{path}: column {column} is missing; a slide manifest has the columns slide and mpp")
     mpp = pd.to_numeric(rows["mpp"], errors="coerce")
     if mpp.isna().any():
         raise InputError(f"{path}, line {int(mpp.isna().to_numpy().argmax()) + 2}: mpp is not a number; give µm per px")
-    return dict(zip(rows["slide"].astype(str), map(float, mpp), strict=True))
+    for line, slide in enumerate(rows["slide"], 2):
+        if slide not in slides:
+            raise InputError(f"{path}, line {line}: no slide {slide} below the folder; give its path below the folder")
+    repeated = rows["slide"].duplicated()
+    if repeated.any():
+        raise InputError(f"{path}, line {int(repeated.to_numpy().argmax()) + 2}: the slide occurs twice; keep one row")
+    return dict(zip(rows["slide"], map(float, mpp), strict=True))
 
 
 def _table(records: list[SlideRecord], taxonomy: Taxonomy) -> str:

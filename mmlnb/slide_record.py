@@ -34,6 +34,14 @@ class SlideRecord:
     mpp: float | None = None
     mpp_origin: str = ""
     seconds: float = 0.0
+    file: str = ""
+    """What tells that the slide's file is still the same (see `file_stamp`)."""
+
+
+def file_stamp(path: Path) -> str:
+    """Size and time of change of a file: a slide that was replaced is computed again."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def read_records(folder: Path) -> list[SlideRecord]:

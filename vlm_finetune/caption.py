@@ -1,6 +1,5 @@
 """Describe every patch of a manifest: batched, sharded over processes, resumable row by row."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,23 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.atomic import atomic, digest, write_json, write_text
+from data.captions import PATTERN, part_number, read_captions
 from data.command import config_yaml, run_command
 from data.errors import InputError
 from data.image import read_image
 from data.manifest import image_path, read_manifest
 from data.taxonomy import load_taxonomy
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
+from vlm_finetune.run_file import RUN_FILE, held_key
 
 if TYPE_CHECKING:
-    import pandas as pd
     from datasets import Features
 
     from vlm_finetune.captioner import Captioner
     from vlm_finetune.generate import Decoding
     from vlm_finetune.prompt import PatchPrompt
-
-RUN_FILE = "run.json"
-COLUMNS = ("patch_id", "text", "key", "tokens", "mean_logprob", "error")
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def caption(config: CaptionConfig) -> Path:
     state.wait_for_everyone()
     # Every process reads what is there before any writes, so that all number their parts from the same place.
     existing = read_captions(config.out, missing_ok=True)
-    number = 1 + max((_number(path) for path in config.out.glob("part-*.parquet")), default=-1)
+    number = 1 + max((part_number(path) for path in config.out.glob(PATTERN)), default=-1)
     state.wait_for_everyone()
     done = set(zip(existing["patch_id"], existing["key"], strict=True))
     share = list(rows)[state.process_index :: state.num_processes]
@@ -97,33 +94,6 @@ def caption(config: CaptionConfig) -> Path:
         errors = captions["error"].notna().sum()
         print(f"{len(captions)} patches described in {config.out}, {errors} of them with an error")
     return config.out
-
-
-def read_captions(folder: Path, *, missing_ok: bool = False) -> "pd.DataFrame":
-    """All rows of the parts in `folder`, one for each patch: the newest where a patch was described again.
-
-    Raises:
-        InputError: no parts (unless `missing_ok`), or one that cannot be read.
-    """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    parts = sorted(folder.glob("part-*.parquet"), key=lambda path: (_number(path), path.name))
-    if not parts and not missing_ok:
-        raise InputError(f"{folder}: holds no captions (part-*.parquet); make them with `mmlnb caption`")
-    frames = []
-    for path in parts:
-        try:
-            frames.append(pq.read_table(path).select(list(COLUMNS)).to_pandas())
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise InputError(f"{path}: not a readable part; remove it and caption again") from error
-    if not frames:
-        return pd.DataFrame(columns=list(COLUMNS))
-    frame = pd.concat(frames, ignore_index=True).drop_duplicates("patch_id", keep="last", ignore_index=True)
-    for column in ("text", "error"):
-        frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
-    return frame
 
 
 def features() -> "Features":
@@ -210,14 +180,14 @@ def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
 
 def _claim(out: Path, key: str, *, first: bool) -> None:
     """Mark `out` as the place of the run `key`; another run's folder is refused."""
-    path = out / RUN_FILE
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["key"] != key:
+    held = held_key(out)
+    if held is not None:
+        if held != key:
             raise InputError(f"{out}: holds captions of another model, adapter, prompt or decoding; give another --out")
-    elif any(out.glob("part-*.parquet")):
+    elif any(out.glob(PATTERN)):
         raise InputError(f"{out}: holds captions of unknown origin; give another --out")
     elif first:
-        write_json(path, {"key": key})
+        write_json(out / RUN_FILE, {"key": key})
 
 
 def _unfinished(
@@ -281,14 +251,6 @@ def _write_part(rows: list[CaptionRow], out: Path, rank: int, number: int) -> No
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=features().arrow_schema)
     with atomic(out / f"part-{rank}-{number}.parquet") as temporary:
         pq.write_table(table, temporary)
-
-
-def _number(path: Path) -> int:
-    """Number of a part, from part-<rank>-<n>.parquet."""
-    try:
-        return int(path.stem.rsplit("-", 1)[1])
-    except ValueError as error:
-        raise InputError(f"{path}: not a part of captions; move it elsewhere") from error
 
 
 if __name__ == "__main__":

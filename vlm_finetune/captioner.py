@@ -27,11 +27,11 @@ class Captioner:
         taxonomy: fills `{tissue}` in the default prompt.
         decoding: greedy by default.
         batch_size: patches described at once.
-        device: "auto", "cpu", "cuda", "cuda:1", …
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto", "float32", "bfloat16" or "float16".
 
     Raises:
-        InputError: model or adapter missing, or not fitting each other or the prompt.
+        InputError: model, adapter or device missing, or not fitting each other or the prompt.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class Captioner:
         self.prompt = self.loaded.prompt
         self.decoding = decoding or Decoding()
         self.batch_size = batch_size
-        self.key = digest(self.prompt.key, self.loaded.model_key, self.loaded.adapter_key, self.decoding.key)
+        loaded = self.loaded
+        self.key = digest(self.prompt.key, loaded.model_key, loaded.adapter_key, str(loaded.dtype), self.decoding.key)
 
     def describe(self, images: Sequence[np.ndarray]) -> list[Caption]:
         """Captions of `images` (RGB uint8 (H, W, 3), any size), in their order, whatever the batches."""
@@ -63,7 +64,7 @@ class Captioner:
         return captions
 
     def row_key(self, image: np.ndarray) -> str:
-        """Hash of everything that decides the caption of `image`: pixels, prompt, model, adapter, decoding."""
+        """Hash of all that decides the caption of `image`: pixels, prompt, model, adapter, data type, decoding."""
         return digest(self.key, str(image.shape), np.ascontiguousarray(image).tobytes())
 
     def _batch(self, images: Sequence[np.ndarray]) -> list[Caption]:

@@ -69,7 +69,7 @@ class FinetuneConfig:
     seed: int = 2024
     """Seed of the adapter's start, the order and the dropout."""
     device: str = "auto"
-    """auto (a GPU where there is one) or cpu."""
+    """auto (each process its own CUDA GPU where there is one, or the CPU), cpu, cuda or mps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,4 +113,4 @@ class CaptionConfig:
     dtype: str = "auto"
     """float32, bfloat16, float16 or auto: bfloat16 on a GPU, float32 elsewhere."""
     device: str = "auto"
-    """auto (each process its own GPU, or the CPU), cpu, cuda or cuda:N."""
+    """auto (each process its own CUDA GPU where there is one, or the CPU), cpu, cuda, cuda:N or mps."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data.atomic import digest, write_json
+from data.devices import choose_device
 from data.errors import InputError
 from vlm_finetune.encode import encode_prompts, set_image_size
 from vlm_finetune.lora import quiet_peft
@@ -28,6 +29,7 @@ class LoadedModel:
     prompt: PatchPrompt
     model_key: str
     adapter_key: str
+    dtype: torch.dtype
 
 
 def find_model(name: str) -> Path:
@@ -90,21 +92,15 @@ def weights_key(adapter: Path) -> str:
     return digest(*((folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")))
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Device `name`; "auto" is this process's accelerator, or the CPU."""
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise InputError(f"--device {name}: not a device; give auto, cpu, cuda or cuda:N") from error
-    return process_state(name).device
-
-
 def process_state(device: str) -> Any:
-    """This process among those of `accelerate launch`; without a GPU the processes meet on the CPU."""
+    """This process among those of `accelerate launch`; without a GPU the processes meet on the CPU.
+
+    Raises:
+        InputError: the device is not on this machine.
+    """
     from accelerate import PartialState
 
-    return PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
+    return PartialState(cpu=choose_device(device).type == "cpu")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -155,6 +151,7 @@ def load(
     Raises:
         InputError: missing files, an adapter of another base or prompt, or one that changes nothing.
     """
+    where = choose_device(device)
     folder = find_model(name)
     model_key = folder_key(folder)
     if adapter is not None:
@@ -167,9 +164,9 @@ def load(
         check_base(adapter, model_key, name)
         prompt = trained
     asked = prompt or default_prompt
-    where = choose_device(device)
+    kind = choose_dtype(dtype, where)
     processor = load_processor(folder, image_px=asked.image_px)
-    model = load_base(folder, dtype=choose_dtype(dtype, where)).to(where)
+    model = load_base(folder, dtype=kind).to(where)
     if adapter is not None:
         model = load_adapter(model, adapter, processor=processor, prompt=asked)
     return LoadedModel(
@@ -178,6 +175,7 @@ def load(
         prompt=asked,
         model_key=model_key,
         adapter_key=weights_key(adapter) if adapter is not None else "",
+        dtype=kind,
     )
 
 

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from data.atomic import digest, write_json, write_text
 from data.command import config_yaml, run_command
+from data.devices import choose_training_device
 from data.errors import InputError
-from data.taxonomy import load_taxonomy
+from data.taxonomy import Taxonomy, load_taxonomy
 from vlm_finetune.config import FinetuneConfig
+from vlm_finetune.run_file import RUN_FILE, held_key
 
 if TYPE_CHECKING:
     from vlm_finetune.pairs import PairDataset
     from vlm_finetune.prompt import PatchPrompt
     from vlm_finetune.samples import SampleCallback
 
-RUN_FILE, CONFIG_FILE, METRICS_FILE, TRAINED_ON_FILE = "run.json", "config.yaml", "metrics.json", "trained_on.json"
+CONFIG_FILE, METRICS_FILE, TRAINED_ON_FILE = "config.yaml", "metrics.json", "trained_on.json"
 _CHECKPOINTS = "checkpoints"
 
 
@@ -29,6 +31,7 @@ def finetune(config: FinetuneConfig) -> Path:
     Raises:
         InputError: no training pairs, a bad row, a missing model, or an output folder that holds another run.
     """
+    from vlm_finetune.model import find_model, folder_key
     from vlm_finetune.pairs import read_pairs
 
     # Everything that can be wrong with the data is found before a model is loaded.
@@ -37,14 +40,17 @@ def finetune(config: FinetuneConfig) -> Path:
     if not train:
         raise InputError(f"{config.manifest}: no row of the split train has a description; add some and prepare again")
     _check(config)
-    if _finished(config):
+    folder = find_model(config.model)
+    base_key = folder_key(folder)
+    key = _run_key(config, taxonomy=taxonomy, base_key=base_key)
+    if _finished(config, key=key):
         print(f"{config.out}: already trained with these settings and data")
         return config.out
 
     from transformers import set_seed
     from transformers.utils import logging
 
-    from vlm_finetune.model import choose_device, choose_dtype, find_model, folder_key, load_base, load_processor
+    from vlm_finetune.model import choose_dtype, load_base, load_processor
     from vlm_finetune.pairs import PairDataset
     from vlm_finetune.prompt import PatchPrompt
     from vlm_finetune.samples import SampleCallback, pick
@@ -55,13 +61,12 @@ def finetune(config: FinetuneConfig) -> Path:
     prompt = PatchPrompt.fill(
         system=config.system, question=config.question, image_px=config.image_px, taxonomy=taxonomy
     )
-    folder = find_model(config.model)
     processor = load_processor(folder, image_px=prompt.image_px)
     training, validation = (
         PairDataset(pairs, prompt=prompt, processor=processor, max_length=config.max_length, cache=config.cache_pixels)
         for pairs in (train, val)
     )
-    base = load_base(folder, dtype=choose_dtype(config.dtype, choose_device(config.device)))
+    base = load_base(folder, dtype=choose_dtype(config.dtype, choose_training_device(config.device)))
     model = _adapt(config, base)
     samples = SampleCallback(
         pick(val, config.sample_patches),
@@ -73,13 +78,13 @@ def finetune(config: FinetuneConfig) -> Path:
     )
     trainer = _trainer(config, model, training, validation, samples)
     if trainer.is_world_process_zero():
-        write_json(config.out / RUN_FILE, {"key": _run_key(config)})
+        write_json(config.out / RUN_FILE, {"key": key})
         write_text(config.out / CONFIG_FILE, config_yaml(config))
         _report(training, validation, model)
     trainer.train(resume_from_checkpoint=_last_checkpoint(config.out))
     val_loss = trainer.evaluate()["eval_loss"] if val else None
     if trainer.is_world_process_zero():
-        _save(config, trainer, training, prompt=prompt, base_key=folder_key(folder))
+        _save(config, trainer, training, prompt=prompt, base_key=base_key)
         _finish(config, training, samples, val_loss=val_loss)
     trainer.accelerator.wait_for_everyone()
     return config.out
@@ -89,8 +94,7 @@ def _check(config: FinetuneConfig) -> None:
     for name in ("epochs", "learning_rate", "batch_size", "accumulation", "lora_rank", "lora_alpha", "evaluations"):
         if getattr(config, name) <= 0:
             raise InputError(f"--{name} {getattr(config, name)}: give more than 0")
-    if config.device not in ("auto", "cpu"):
-        raise InputError(f"--device {config.device}: training takes auto or cpu; choose GPUs with `accelerate launch`")
+    choose_training_device(config.device)
 
 
 def _adapt(config: FinetuneConfig, base: Any) -> Any:
@@ -151,7 +155,7 @@ def _trainer(
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
         report_to="none",
-        use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
+        use_cpu=choose_training_device(config.device).type == "cpu",
         seed=config.seed,
         data_seed=config.seed,
     )
@@ -208,15 +212,15 @@ def _finish(config: FinetuneConfig, train: "PairDataset", samples: "SampleCallba
     shutil.rmtree(config.out / _CHECKPOINTS, ignore_errors=True)
 
 
-def _finished(config: FinetuneConfig) -> bool:
+def _finished(config: FinetuneConfig, *, key: str) -> bool:
     """Whether `config.out` holds this very run, finished.
 
     Raises:
-        InputError: it holds another one.
+        InputError: it holds another one, or one that cannot be told.
     """
-    path = config.out / RUN_FILE
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["key"] != _run_key(config):
+    held = held_key(config.out)
+    if held is not None:
+        if held != key:
             raise InputError(f"{config.out}: holds a run with other settings or data; give another --out or remove it")
         return (config.out / METRICS_FILE).is_file()
     if config.out.is_dir() and any(config.out.iterdir()):
@@ -224,12 +228,11 @@ def _finished(config: FinetuneConfig) -> bool:
     return False
 
 
-def _run_key(config: FinetuneConfig) -> str:
-    """Hash of the settings and data that decide the adapter."""
-    settings = {
-        key: str(value) for key, value in asdict(config).items() if key not in ("manifest", "out", "workers", "device")
-    }
-    return digest(json.dumps(settings, sort_keys=True), config.manifest.read_bytes())
+def _run_key(config: FinetuneConfig, *, taxonomy: Taxonomy, base_key: str) -> str:
+    """Hash of what decides the adapter: settings, and the content of manifest, taxonomy and base model."""
+    without = ("manifest", "out", "taxonomy", "workers", "device")
+    settings = {name: str(value) for name, value in asdict(config).items() if name not in without}
+    return digest(json.dumps(settings, sort_keys=True), config.manifest.read_bytes(), taxonomy.key, base_key)
 
 
 def _last_checkpoint(out: Path) -> str | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data.atomic import atomic
+from data.atomic import atomic, digest
+from data.claim import claim
 from data.command import run_command
 from data.errors import InputError
 from data.synthetic.amounts import draw_findings
@@ -36,10 +38,9 @@ def synth(config: SynthConfig) -> Path:
     """Draw a cohort.
 
     Writes `patches/<patient>/<number>.jpg` with `labels.csv` (file_name, patient_id, label, description, mpp, findings
-    as JSON), `slides/<patient>.tiff` with `slides.csv` (slide: the file's name in
-    `slides`, patient_id, label, mpp), and `truth/<patient>.png`, the
-    mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus. The same configuration gives the same
-    bytes with any number of workers.
+    as JSON), `slides/<patient>.tiff` with `slides.csv` (slide: the file's name in `slides`, patient_id, label, mpp),
+    and `truth/<patient>.png`, the mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus. The
+    same configuration gives the same bytes with any number of workers; a cohort that was cut off is drawn again.
 
     Returns:
         The output folder.
@@ -49,7 +50,11 @@ def synth(config: SynthConfig) -> Path:
     """
     _check(config)
     taxonomy = load_taxonomy(config.taxonomy)
-    config.out.mkdir(parents=True, exist_ok=True)
+    settings = {name: value for name, value in asdict(config).items() if name not in ("out", "workers", "taxonomy")}
+    claimed = claim(config.out, key=digest(json.dumps(settings), taxonomy.key))
+    if claimed and (config.out / "slides.csv").is_file():
+        print(f"{config.out}: already drawn with these settings")
+        return config.out
     with _mapper(config.workers) as run:
         patients = run(partial(_write_patient, config, taxonomy), range(config.patients))
         rows = list(tqdm(patients, desc="patches", total=config.patients, unit="patient"))
@@ -57,7 +62,9 @@ def synth(config: SynthConfig) -> Path:
         slide_rows = list(tqdm(slides, desc="slides", total=config.slides, unit="slide"))
     labels = ["file_name", "patient_id", "label", "description", "mpp", "findings"]
     _write_table([row for patient in rows for row in patient], labels, config.out / "labels.csv")
-    _write_table(slide_rows, ["slide", "patient_id", "label", "mpp"], config.out / "slides.csv")
+    _write_table(
+        slide_rows, ["slide", "patient_id", "label", "mpp"], config.out / "slides.csv"
+    )  # the last: it says that all is there
     return config.out
 
 
@@ -69,10 +76,6 @@ def _check(config: SynthConfig) -> None:
     if config.slide_px % TRUTH_STEP:
         raise InputError(f"slide_px {config.slide_px}: give a multiple of {TRUTH_STEP}")
     check_resolution(config.mpp)
-    if config.out.exists() and not config.out.is_dir():
-        raise InputError(f"{config.out}: is a file; give a folder for the synthetic tissue")
-    if config.out.is_dir() and any(config.out.iterdir()):
-        raise InputError(f"{config.out}: holds other files; give a new or empty folder for the synthetic tissue")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The report of a whole run: what was measured on held-out patients, sample captions, and the slides."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def report(config: ReportConfig) -> Path:
         curriculum=curriculum_figure(pd.read_csv(history)) if history.is_file() else None,
         samples=_samples(run, taxonomy) if metrics is not None else [],
         records=records,
-        slides_folder="../infer/slides",
+        slides_folder=Path(os.path.relpath(run / "infer" / "slides", out)).as_posix(),
         truth=truth,
         accuracy=slide_accuracy(records, truth),
     )

@@ -36,6 +36,30 @@ def test_a_wrong_setting_is_one_line_that_says_what_is_right(argv: list[str], me
     assert "\n" not in str(caught.value)
 
 
+def test_arguments_without_a_name_may_stand_anywhere_and_too_many_are_named() -> None:
+    assert parse("--seed", "1", "a", "b") == parse("a", "--seed=1", "b") == parse("a", "b", "--seed", "1")
+    with pytest.raises(InputError, match="unexpected argument c"):
+        parse("a", "b", "c")
+
+
+def test_what_the_system_refuses_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(config: PrepareConfig) -> None:
+        config.out.mkdir()
+
+    assert run_command(write, PrepareConfig, ["--source=x", f"--out={tmp_path}"], name="prepare") == 2
+    assert capsys.readouterr().err == f"mmlnb prepare: error: {tmp_path}: File exists\n"
+
+
+@pytest.mark.parametrize("content", ["source: [", "- source"])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    for build in (lambda: parse("--config", str(file)), lambda: make_config(PrepareConfig, name="p", config=str(file))):
+        with pytest.raises(InputError) as caught:
+            build()
+        assert "\n" not in str(caught.value)
+
+
 def test_options_win_over_the_configuration_file_wherever_it_is_written(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("source: a\nout: b\nseed: 1\ntaxonomy: other\n")

@@ -70,7 +70,7 @@ def test_another_seed_gives_another_cohort(cohort: Path, tmp_path: Path) -> None
 
 def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("chapter one")
-    with pytest.raises(InputError, match="holds other files"):
+    with pytest.raises(InputError, match="is not empty and holds no run"):
         synth(SynthConfig(out=tmp_path, **SMALL))
     assert contents(tmp_path) == {"thesis.txt": b"chapter one"}
 

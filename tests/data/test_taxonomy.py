@@ -67,6 +67,7 @@ def test_the_saved_source_loads_as_the_same_taxonomy(tmp_path: Path) -> None:
         (("  Necrotic: {rule: {osteoid: [absent]}}\n", ""), "at least two classes"),
         (("name: osteosarcoma\n", ""), "not a taxonomy"),
         (("classes:", "classes: ["), "not valid YAML"),
+        (("name: osteosarcoma\n", "name: osteosarcoma\nextends: nothing\n"), "nothing: no such taxonomy"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, damage: tuple[str, str], message: str) -> None:

@@ -21,11 +21,11 @@ def test_a_caption_with_an_error_or_without_words_is_no_text(tmp_path: Path) -> 
     assert found.texts == {"a": "cells"} and found.failed == 3
 
 
-def test_a_repaired_caption_replaces_the_failed_one_and_is_not_lost_again(tmp_path: Path) -> None:
+def test_the_newest_caption_of_a_patch_holds_be_it_text_or_error(tmp_path: Path) -> None:
     write(tmp_path, 0, [("a", None, "out of memory"), ("b", "cells", None)])
     write(tmp_path, 1, [("a", "cells", None), ("b", None, "out of memory")])
     found = read_caption_texts(tmp_path)
-    assert found.texts == {"a": "cells", "b": "cells"} and found.failed == 0
+    assert found.texts == {"a": "cells"} and found.failed == 1
 
 
 def test_a_folder_without_captions_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Evaluation on held-out patches, from files to files."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from data.errors import InputError
+from data.manifest import read_manifest, write_manifest
 from fusion.config import EvaluateConfig
 from fusion.evaluate import evaluate
 from fusion.metrics import balanced_accuracy
@@ -51,6 +53,36 @@ def test_the_same_evaluation_can_be_repeated_but_another_is_refused(config: Eval
     assert (evaluate(config) / "metrics.json").read_bytes() == first
     with pytest.raises(InputError, match="holds another evaluation"):
         evaluate(replace(config, split="val"))
+
+
+@pytest.mark.parametrize(("split", "seen"), [("test", "train"), ("test", "val"), ("val", "train")])
+def test_a_patient_the_model_has_seen_is_named(config: EvaluateConfig, tmp_path: Path, split: str, seen: str) -> None:
+    frame = read_manifest(config.manifest)
+    frame["image"] = [str((config.manifest.parent / image).resolve()) for image in frame["image"]]
+    # The leak of a split that was made anew: nothing in this manifest itself tells of it.
+    frame = frame[frame["split"] == split].reset_index(drop=True)
+    frame.loc[frame["patient_id"] == f"{split}-PD", "patient_id"] = f"{seen}-UD"
+    write_manifest(frame, tmp_path / "leaky" / "patches.parquet")
+    leaky = replace(config, manifest=tmp_path / "leaky" / "patches.parquet", split=split)
+    with pytest.raises(InputError, match=rf"trained_on\.json: patient {seen}-UD of the split {split} was seen"):
+        evaluate(leaky)
+    assert not leaky.out.exists()
+
+
+def test_validation_patients_may_be_measured_as_such(config: EvaluateConfig) -> None:
+    assert (evaluate(replace(config, split="val")) / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("content", [None, '{"train": ["a"]'], ids=["absent", "cut short"])
+def test_a_model_that_does_not_say_whom_it_has_seen_is_refused(
+    config: EvaluateConfig, tmp_path: Path, content: str | None
+) -> None:
+    shutil.copytree(config.model, tmp_path / "run")
+    (tmp_path / "run" / "trained_on.json").unlink()
+    if content is not None:
+        (tmp_path / "run" / "trained_on.json").write_text(content)
+    with pytest.raises(InputError, match=r"trained_on\.json.*train it again"):
+        evaluate(replace(config, model=tmp_path / "run"))
 
 
 def test_a_folder_without_a_model_is_named(config: EvaluateConfig, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from data.errors import InputError
@@ -39,6 +40,10 @@ def test_training_learns_and_leaves_a_whole_folder(trained: Path) -> None:
         "model",
         "run.json",
         "taxonomy.yaml",
+        "trained_on.json",
+    }
+    assert json.loads((trained / "trained_on.json").read_text()) == {
+        split: [f"{split}-{label}" for label in ("D", "PD", "UD")] for split in ("train", "val")
     }
     suffixes = {path.suffix for path in (trained / "model").rglob("*") if path.is_file()}
     assert suffixes == {".json", ".safetensors"}
@@ -145,6 +150,12 @@ def test_the_paper_block_trains_too(make_config, tmp_path: Path) -> None:
         make_config(tmp_path / "run", block="prmf-paper", text_dropout=0.0, text_swap=0.0, gate_loss=0.0, stages=SHORT)
     )
     assert json.loads((out / "model" / "fusion.json").read_text())["block"] == "prmf-paper"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_here_is_named(make_config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--device cuda: not on this machine"):
+        train(make_config(tmp_path / "run", device="cuda"))
 
 
 def test_a_label_outside_the_taxonomy_is_named(make_config, tmp_path: Path) -> None:

@@ -73,6 +73,32 @@ def test_without_text_the_gate_is_shut_and_the_text_says_nothing(
     np.testing.assert_allclose(found.text[:2], 1 / 3, atol=1e-6)
 
 
+def test_without_text_the_published_block_answers_with_the_image_arm(trained: Path, images: list[np.ndarray]) -> None:
+    from fusion.model import FusionModel
+    from fusion.prmf import build_block
+    from fusion.saved_model import load_model
+
+    model, names = load_model(trained / "model")
+    towers = model.image_tower, model.text_tower
+    torch.manual_seed(0)
+    block = build_block("prmf-paper", image_dim=towers[0].dim, text_dim=towers[1].dim, classes=3)
+    paper = Predictor(
+        model=FusionModel(image_tower=towers[0], text_tower=towers[1], block=block),
+        class_names=names,
+        temperatures={"fused": 2.0, "image": 0.5, "text": 1.0},
+    )
+    found = paper.predict(images[:3], ["fibrils with rosettes", None, " "])
+    np.testing.assert_array_equal(found.fused[1:], found.image[1:])
+    assert found.gate[0] > 0 == found.gate[1] == found.gate[2]
+    assert not np.allclose(found.fused[0], found.image[0])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_here_is_named(trained: Path) -> None:
+    with pytest.raises(InputError, match="--device cuda: not on this machine"):
+        Predictor.load(trained, device="cuda")
+
+
 def test_features_once_encoded_serve_any_text(predictor: Predictor, images: list[np.ndarray]) -> None:
     features = predictor.encode_images(images)
     assert features.shape == (len(images), 192) and features.dtype == torch.float32

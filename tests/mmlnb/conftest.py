@@ -4,25 +4,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-REDUCED = {
-    "patients": "9",
-    "patches-per-patient": "4",
-    "slides": "3",
-    "slide-px": "1536",
-    "finetune-epochs": "6",
-    "train-epochs": "[1,1,1]",
-}
+
+@pytest.fixture(scope="session")
+def reduced_demo() -> dict[str, Any]:
+    """Settings of a demo that takes well under a minute."""
+    return {
+        "patients": 9,
+        "patches_per_patient": 4,
+        "slides": 3,
+        "slide_px": 1536,
+        "finetune_epochs": 6.0,
+        "train_epochs": [1, 1, 1],
+    }
 
 
 @pytest.fixture(scope="session")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_run(reduced_demo: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished reduced demo."""
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "mmlnb", "demo", "run"]
-    command += [part for name, value in REDUCED.items() for part in (f"--{name}", value)]
+    command += [part for name, value in reduced_demo.items() for part in (f"--{name}", str(value))]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
     )

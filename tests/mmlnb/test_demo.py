@@ -4,10 +4,12 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+import mmlnb
 from data.errors import InputError
 from data.manifest import read_manifest
 from mmlnb.config import DemoConfig
@@ -77,17 +79,35 @@ def test_pages_are_self_contained_and_their_links_lead_somewhere(demo_run: Path)
             assert (page.parent / link).resolve().is_file(), (page, link)
 
 
-def test_a_finished_demo_is_not_run_again_and_another_one_is_refused(demo_run: Path) -> None:
+def test_a_finished_demo_is_not_run_again_and_another_one_is_refused(
+    demo_run: Path, reduced_demo: dict[str, Any]
+) -> None:
     before = (demo_run / "summary.json").read_bytes()
-    settings = json.loads((demo_run / "demo.json").read_text()) | {"out": demo_run}
-    settings["train_epochs"] = tuple(settings["train_epochs"])
-    demo(DemoConfig(**settings))
+    mmlnb.demo(demo_run, **reduced_demo)
     assert (demo_run / "summary.json").read_bytes() == before
-    with pytest.raises(InputError, match="holds a demo with other settings"):
-        demo(DemoConfig(**settings | {"patients": 12}))
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        mmlnb.demo(demo_run, **reduced_demo | {"patients": 12})
+
+
+@pytest.mark.parametrize("stage", ["synth", "evaluate", "infer"])
+def test_a_demo_that_was_cut_off_in_a_stage_goes_on(demo_run: Path, reduced_demo: dict[str, Any], stage: str) -> None:
+    results = [
+        demo_run / name
+        for name in ("synth/labels.csv", "evaluate/predictions.parquet", "infer/predictions/S002.tiff.parquet")
+    ]
+    before = [path.read_bytes() for path in results]
+    state = json.loads((demo_run / "stages.json").read_text())
+    del state["seconds"][stage]
+    (demo_run / "stages.json").write_text(json.dumps(state))
+    if stage == "synth":
+        (demo_run / "synth" / "slides.csv").unlink()
+    if stage == "infer":
+        (demo_run / "infer" / "records" / "S002.tiff.json").unlink()
+    mmlnb.demo(demo_run, **reduced_demo)
+    assert [path.read_bytes() for path in results] == before
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(InputError, match="is not empty and holds no demo"):
+    with pytest.raises(InputError, match="is not empty and holds no run"):
         demo(DemoConfig(out=tmp_path))

@@ -11,6 +11,7 @@ import pytest
 import mmlnb
 from data.errors import InputError
 from mmlnb.cli import main
+from mmlnb.config import InferConfig
 
 REASONS = {
     "negative/boxes.tiff": ("failed", "implausible resolution of 352.778"),
@@ -73,8 +74,29 @@ def test_slides_of_one_name_do_not_meet_and_equal_slides_get_equal_results(
     before = {path: path.stat().st_mtime_ns for path in (out / "predictions").rglob("*.parquet")}
     assert mmlnb.infer(one_slide, out, bundle=demo_run / "bundle") == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    with pytest.raises(InputError, match="holds a run with other slides, bundle or settings"):
+    with pytest.raises(InputError, match="holds a run with other settings or inputs"):
         mmlnb.infer(one_slide, out, bundle=demo_run / "bundle", caption="none")
+
+
+def test_a_slide_that_was_replaced_is_computed_again(demo_run: Path, one_slide: Path, tmp_path: Path) -> None:
+    settings = {"bundle": demo_run / "bundle", "caption": "none"}
+    slide = one_slide / "a" / "x.svs"
+    whole = slide.read_bytes()
+    slide.write_bytes(whole[:1000])
+    assert mmlnb.infer(one_slide, tmp_path / "out", **settings) == 3
+    slide.write_bytes(whole)
+    assert mmlnb.infer(one_slide, tmp_path / "out", **settings) == 0
+    slide.write_bytes(whole[:1000])
+    assert mmlnb.infer(one_slide, tmp_path / "out", **settings) == 3
+    assert table(tmp_path / "out")["a/x.svs"]["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("workers", 0), ("min_tissue", -1), ("max_unreadable", 5)]
+)
+def test_a_setting_out_of_range_is_refused_before_any_slide(name: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"--{name} {value}: give"):
+        InferConfig(slides=Path("a"), out=Path("b"), **{name: value})
 
 
 def test_the_image_alone_decides_where_nothing_is_described(demo_run: Path, one_slide: Path, tmp_path: Path) -> None:
@@ -106,6 +128,9 @@ def test_a_slide_without_resolution_is_refused_by_name_until_one_is_given(
         ({"bundle": "empty"}, "empty: holds no bundle"),
         ({"slide_manifest": "nowhere.csv"}, r"nowhere\.csv: no such slide manifest"),
         ({"slide_manifest": "bad.csv"}, r"bad\.csv, line 3: mpp is not a number"),
+        ({"slide_manifest": "empty.csv"}, r"empty\.csv: not a CSV file"),
+        ({"slide_manifest": "other.csv"}, r"other\.csv, line 2: no slide elsewhere\.svs below the folder"),
+        ({"slide_manifest": "twice.csv"}, r"twice\.csv, line 3: the slide occurs twice"),
         ({"slide_manifest": "short.csv"}, r"short\.csv: column mpp is missing"),
         ({"out": "full"}, "full: is not empty"),
     ],
@@ -116,6 +141,9 @@ def test_wrong_usage_is_one_line(demo_run: Path, tmp_path: Path, settings: dict[
     (tmp_path / "full" / "thesis.docx").touch()
     (tmp_path / "bad.csv").write_text("slide,mpp\na,0.5\nb,half\n")
     (tmp_path / "short.csv").write_text("slide\na\n")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "other.csv").write_text("slide,mpp\nelsewhere.svs,0.5\n")
+    (tmp_path / "twice.csv").write_text("slide,mpp\nS001.tiff,0.5\nS001.tiff,0.25\n")
     paths = {name: tmp_path / value for name, value in settings.items()}
     defaults = {"slides": demo_run / "synth" / "slides", "out": tmp_path / "out", "bundle": demo_run / "bundle"}
     with pytest.raises(InputError, match=message) as caught:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from data.captions import COLUMNS
 from data.command import make_config
 from data.errors import InputError
-from vlm_finetune.caption import COLUMNS, caption, read_captions
+from vlm_finetune.caption import caption, read_captions
 from vlm_finetune.config import CaptionConfig, FinetuneConfig
 
 
@@ -94,6 +96,19 @@ def test_the_folder_of_other_settings_is_refused(config: Callable[..., CaptionCo
     caption(config())
     with pytest.raises(InputError, match="another --out"):
         caption(config(max_new_tokens=7))
+
+
+def test_a_mark_that_was_cut_short_is_named(config: Callable[..., CaptionConfig]) -> None:
+    out = caption(config())
+    (out / "run.json").write_text('{"key": "0a')
+    with pytest.raises(InputError, match=r"run\.json: cannot be read"):
+        caption(config())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_here_is_named(config: Callable[..., CaptionConfig]) -> None:
+    with pytest.raises(InputError, match="--device cuda: not on this machine"):
+        caption(config(device="cuda"))
 
 
 def test_a_patch_inside_a_slide_is_refused_with_the_command_to_use(

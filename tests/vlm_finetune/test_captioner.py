@@ -94,6 +94,18 @@ def test_the_adapter_changes_the_text_and_the_key(micro_model: str, adapter: Pat
     assert [c.text for c in tuned.describe(noise(3))] != [c.text for c in base.describe(noise(3))]
 
 
+def test_the_key_tells_data_types_apart_and_resolves_auto(micro_model: str) -> None:
+    automatic, single, half = (captioner(micro_model, dtype=name).key for name in ("auto", "float32", "bfloat16"))
+    assert automatic == single != half
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_captioner_on_a_gpu_that_is_not_here_is_refused(micro_model: str, device: str) -> None:
+    with pytest.raises(InputError, match=f"--device {device}: not on this machine"):
+        captioner(micro_model, device=device)
+
+
 def test_an_adapter_of_another_prompt_is_refused(micro_model: str, adapter: Path) -> None:
     other = PatchPrompt(system="", question="Which organ?", image_px=56)
     with pytest.raises(InputError, match="another prompt"):

@@ -1,10 +1,12 @@
 """Fine-tuning: what comes out is what was trained, and bad input is named before a model is loaded."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.command import make_config
 from data.errors import InputError
@@ -66,6 +68,42 @@ def test_a_finished_run_is_not_repeated_and_another_one_is_refused(config: Calla
     assert (out / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="another --out"):
         finetune(config(epochs=2))
+
+
+def test_another_taxonomy_or_base_under_the_same_name_is_another_run(
+    config: Callable[..., FinetuneConfig], micro_model: str, tmp_path: Path
+) -> None:
+    from data.taxonomy import load_taxonomy
+
+    taxonomy, base = tmp_path / "tumour.yaml", tmp_path / "base"
+    taxonomy.write_text(load_taxonomy().source)
+    shutil.copytree(micro_model, base)
+    given = config(epochs=1, taxonomy=str(taxonomy), model=str(base))
+    finetune(given)
+    content = taxonomy.read_text()
+    taxonomy.write_text(content + "# a remark changes nothing\n")
+    finetune(given)
+    taxonomy.write_text(content.replace("tissue: ", "tissue: another ", 1))
+    with pytest.raises(InputError, match="other settings or data"):
+        finetune(given)
+    taxonomy.write_text(content)
+    settings = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(settings | {"changed": True}))
+    with pytest.raises(InputError, match="other settings or data"):
+        finetune(given)
+
+
+def test_a_mark_that_was_cut_short_is_named(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"key": "0a')
+    with pytest.raises(InputError, match=r"run\.json: cannot be read"):
+        finetune(config())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_here_is_named(config: Callable[..., FinetuneConfig]) -> None:
+    with pytest.raises(InputError, match="--device cuda: not on this machine"):
+        finetune(config(device="cuda"))
 
 
 def test_the_same_seed_gives_the_same_adapter(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:

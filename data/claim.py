@@ -1,0 +1,32 @@
+"""Whose an output folder is: a mark with the hash of the run that may write there."""
+
+import json
+from pathlib import Path
+
+from data.atomic import write_json
+from data.errors import InputError
+
+MARK = "run.json"
+
+
+def claim(out: Path, *, key: str) -> bool:
+    """Mark `out` as the folder of the run `key`; return whether it was so already, from an earlier attempt.
+
+    Raises:
+        InputError: the folder holds another run, or files of something else.
+    """
+    mark = out / MARK
+    if mark.is_file():
+        try:
+            held = json.loads(mark.read_text(encoding="utf-8"))["key"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{mark}: cannot be read; remove the folder or choose another --out") from error
+        if held != key:
+            raise InputError(f"{out}: holds a run with other settings or inputs; remove it or choose another --out")
+        return True
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; give a folder as --out")
+    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{out}: is not empty and holds no run of this command; choose another --out")
+    write_json(mark, {"key": key})
+    return False
