@@ -15,6 +15,14 @@ def claim(out: Path, *, key: str) -> bool:
     Raises:
         InputError: the folder holds another run, or files of something else.
     """
+    claimed = check_claim(out, key=key)
+    if not claimed:
+        write_json(out / MARK, {"key": key})
+    return claimed
+
+
+def check_claim(out: Path, *, key: str) -> bool:
+    """Return whether `out` is marked as the folder of the run `key`; as `claim`, but nothing is written."""
     mark = out / MARK
     if mark.is_file():
         try:
@@ -28,5 +36,4 @@ def claim(out: Path, *, key: str) -> bool:
         raise InputError(f"{out}: is a file; give a folder as --out")
     if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no run of this command; choose another --out")
-    write_json(mark, {"key": key})
     return False

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.atomic import atomic, digest, write_json, write_text
+from data.atomic import atomic, digest, write_text
 from data.captions import PATTERN, part_number, read_captions
+from data.claim import check_claim, claim
 from data.command import config_yaml, run_command
 from data.errors import InputError
 from data.image import read_image
 from data.manifest import image_path, read_manifest
 from data.taxonomy import load_taxonomy
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
-from vlm_finetune.run_file import RUN_FILE, held_key
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -64,7 +64,11 @@ def caption(config: CaptionConfig) -> Path:
     rows = _select(config)
     state = process_state(config.device)
     captioner = _captioner(config)
-    _claim(config.out, captioner.key, first=state.is_main_process)
+    # Every process looks before the first one writes its mark.
+    check_claim(config.out, key=captioner.key)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        claim(config.out, key=captioner.key)
     state.wait_for_everyone()
     # Every process reads what is there before any writes, so that all number their parts from the same place.
     existing = read_captions(config.out, missing_ok=True)
@@ -176,18 +180,6 @@ def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
         image_px=rest.image_px if config.image_px is None else config.image_px,
         taxonomy=load_taxonomy(config.taxonomy),
     )
-
-
-def _claim(out: Path, key: str, *, first: bool) -> None:
-    """Mark `out` as the place of the run `key`; another run's folder is refused."""
-    held = held_key(out)
-    if held is not None:
-        if held != key:
-            raise InputError(f"{out}: holds captions of another model, adapter, prompt or decoding; give another --out")
-    elif any(out.glob(PATTERN)):
-        raise InputError(f"{out}: holds captions of unknown origin; give another --out")
-    elif first:
-        write_json(out / RUN_FILE, {"key": key})
 
 
 def _unfinished(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.atomic import digest, write_json, write_text
+from data.claim import MARK, check_claim
 from data.command import config_yaml, run_command
 from data.devices import choose_training_device
 from data.errors import InputError
 from data.taxonomy import Taxonomy, load_taxonomy
 from vlm_finetune.config import FinetuneConfig
-from vlm_finetune.run_file import RUN_FILE, held_key
 
 if TYPE_CHECKING:
     from vlm_finetune.pairs import PairDataset
@@ -78,7 +78,8 @@ def finetune(config: FinetuneConfig) -> Path:
     )
     trainer = _trainer(config, model, training, validation, samples)
     if trainer.is_world_process_zero():
-        write_json(config.out / RUN_FILE, {"key": key})
+        # Checked above; the Trainer has put its folder there since.
+        write_json(config.out / MARK, {"key": key})
         write_text(config.out / CONFIG_FILE, config_yaml(config))
         _report(training, validation, model)
     trainer.train(resume_from_checkpoint=_last_checkpoint(config.out))
@@ -218,14 +219,7 @@ def _finished(config: FinetuneConfig, *, key: str) -> bool:
     Raises:
         InputError: it holds another one, or one that cannot be told.
     """
-    held = held_key(config.out)
-    if held is not None:
-        if held != key:
-            raise InputError(f"{config.out}: holds a run with other settings or data; give another --out or remove it")
-        return (config.out / METRICS_FILE).is_file()
-    if config.out.is_dir() and any(config.out.iterdir()):
-        raise InputError(f"{config.out}: is not empty and holds no run of this command; give another --out")
-    return False
+    return check_claim(config.out, key=key) and (config.out / METRICS_FILE).is_file()
 
 
 def _run_key(config: FinetuneConfig, *, taxonomy: Taxonomy, base_key: str) -> str:

@@ -84,12 +84,12 @@ def test_another_taxonomy_or_base_under_the_same_name_is_another_run(
     taxonomy.write_text(content + "# a remark changes nothing\n")
     finetune(given)
     taxonomy.write_text(content.replace("tissue: ", "tissue: another ", 1))
-    with pytest.raises(InputError, match="other settings or data"):
+    with pytest.raises(InputError, match="other settings or inputs"):
         finetune(given)
     taxonomy.write_text(content)
     settings = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(settings | {"changed": True}))
-    with pytest.raises(InputError, match="other settings or data"):
+    with pytest.raises(InputError, match="other settings or inputs"):
         finetune(given)
 
 
