@@ -61,9 +61,11 @@ def infer(config: InferConfig) -> int:
             slides.set_postfix_str(name)
             known = records.find(name)
             # A file that was replaced since is another slide.
-            if known is None or known.status == "failed" or known.file != file_stamp(path):
+            stamp = file_stamp(path)
+            if known is None or known.status == "failed" or known.file != stamp:
+                _remove_outputs(config.out, name)
                 record = _run_slide(path, name, config=config, pipeline=pipeline, mpp=known_mpp.get(name))
-                records.add(replace(record, file=file_stamp(path)))
+                records.add(replace(record, file=stamp))
                 if record.status != "ok":
                     tqdm.write(f"{name}: {record.status}: {record.reason}")
     records.write_csv()
@@ -135,7 +137,8 @@ def _write_slide(
         mpp_origin=prepared.slide.mpp.origin,
         seconds=time.monotonic() - started,
     )
-    write_predictions(prediction, config.out / "predictions" / f"{name}.parquet", taxonomy=taxonomy)
+    predictions, objects, page = _outputs(config.out, name)
+    write_predictions(prediction, predictions, taxonomy=taxonomy)
     geojson = slide_geojson(
         taxonomy=taxonomy,
         outlines=prepared.tissue.outlines(),
@@ -144,11 +147,24 @@ def _write_slide(
         gates=prediction.gate,
         texts=prediction.texts,
     )
-    write_text(config.out / "geojson" / f"{name}.geojson", geojson)
-    write_slide_page(
-        prediction, record, config.out / "slides" / f"{name}.html", taxonomy=taxonomy, notice=pipeline.notice
-    )
+    write_text(objects, geojson)
+    write_slide_page(prediction, record, page, taxonomy=taxonomy, notice=pipeline.notice)
     return record
+
+
+def _outputs(out: Path, name: str) -> tuple[Path, Path, Path]:
+    """Predictions, GeoJSON and page of the slide `name`."""
+    return (
+        out / "predictions" / f"{name}.parquet",
+        out / "geojson" / f"{name}.geojson",
+        out / "slides" / f"{name}.html",
+    )
+
+
+def _remove_outputs(out: Path, name: str) -> None:
+    """Remove what an earlier file of the same name, or an attempt that was cut off, left behind."""
+    for path in _outputs(out, name):
+        path.unlink(missing_ok=True)
 
 
 def _uncalled(name: str, status: Status, error: InputError, *, slide: Slide | None, started: float) -> SlideRecord:

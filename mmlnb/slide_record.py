@@ -39,8 +39,12 @@ class SlideRecord:
 
 
 def file_stamp(path: Path) -> str:
-    """Size and time of change of a file: a slide that was replaced is computed again."""
-    status = path.stat()
+    """Size and time of change of a file: a slide that was replaced is computed again; empty where it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        # Opening it says why; a file that has gone must not stop the others.
+        return ""
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 

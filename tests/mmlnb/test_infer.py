@@ -89,6 +89,21 @@ def test_a_slide_that_was_replaced_is_computed_again(demo_run: Path, one_slide: 
     slide.write_bytes(whole[:1000])
     assert mmlnb.infer(one_slide, tmp_path / "out", **settings) == 3
     assert table(tmp_path / "out")["a/x.svs"]["status"] == "failed"
+    for left in ("predictions/{}.parquet", "geojson/{}.geojson", "slides/{}.html"):
+        assert not (tmp_path / "out" / left.format("a/x.svs")).exists()
+        assert (tmp_path / "out" / left.format("b/x.svs")).exists()
+
+
+def test_a_slide_that_has_gone_does_not_stop_the_others(demo_run: Path, one_slide: Path, tmp_path: Path) -> None:
+    (one_slide / "a" / "gone.svs").symlink_to(tmp_path / "nowhere.svs")
+    assert mmlnb.infer(one_slide, tmp_path / "out", bundle=demo_run / "bundle", caption="none") == 3
+    rows = table(tmp_path / "out")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "a/gone.svs": "failed",
+        "a/x.svs": "ok",
+        "b/x.svs": "ok",
+    }
+    assert "gone.svs: no such file" in rows["a/gone.svs"]["reason"]
 
 
 @pytest.mark.parametrize(
