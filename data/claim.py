@@ -24,7 +24,11 @@ def claim(out: Path, *, key: str) -> bool:
 def check_claim(out: Path, *, key: str) -> bool:
     """Return whether `out` is marked as the folder of the run `key`; as `claim`, but nothing is written."""
     mark = out / MARK
-    if mark.is_file():
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; give a folder as --out")
+    # Looked at once: another process of the same run may be just about to leave its mark.
+    present = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if MARK in present:
         try:
             held = json.loads(mark.read_text(encoding="utf-8"))["key"]
         except (ValueError, KeyError, TypeError) as error:
@@ -32,8 +36,6 @@ def check_claim(out: Path, *, key: str) -> bool:
         if held != key:
             raise InputError(f"{out}: holds a run with other settings or inputs; remove it or choose another --out")
         return True
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; give a folder as --out")
-    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+    if any(not name.startswith(".") for name in present):
         raise InputError(f"{out}: is not empty and holds no run of this command; choose another --out")
     return False

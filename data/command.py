@@ -144,7 +144,9 @@ def _normalise(argv: Sequence[str], config_class: type, *, name: str, positional
             config += ["--config", _find_config(value if equals else arguments.pop(0), config_class, name)]
         elif option.startswith("--"):
             key = option.removeprefix("--").replace("-", "_")
-            if key.partition(".")[0] in _names(config_class):
+            if key in _switches(config_class) and not equals and arguments[:1] not in (["true"], ["false"]):
+                options.append(f"--{key}=true")
+            elif key.partition(".")[0] in _names(config_class):
                 options += ["--" + key + equals + value, *([] if equals else arguments[:1])]
                 del arguments[: 0 if equals else 1]
             elif key in ("help", "print_config"):
@@ -181,6 +183,11 @@ def _find_config(given: str, config_class: type, name: str) -> str:
 
 def _names(config_class: type) -> list[str]:
     return [field.name for field in fields(config_class)]
+
+
+def _switches(config_class: type) -> list[str]:
+    """Settings that are true or false; given without a value they are true."""
+    return [field.name for field in fields(config_class) if field.type in (bool, "bool")]
 
 
 def _unknown(key: str, config_class: type) -> str:

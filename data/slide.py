@@ -1,29 +1,33 @@
-"""One whole-slide image, read through OpenSlide at any resolution."""
+"""One whole-slide image, read at any resolution."""
 
 import math
+import secrets
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openslide
 from PIL import Image
 
 from data.errors import InputError
 from data.mpp import Mpp, resolve_mpp
+from data.readers.registry import choose_reader, open_file
+from data.readers.slide_file import ReadError, SlideFile
 
-WHITE = (255, 255, 255)
+__all__ = ["Header", "Overview", "ReadError", "Slide", "open_slide"]
+
 # A level up to 1 % coarser than wanted is taken: pyramids halve odd sizes, so a factor of 2 is stored as 2.0005.
 LEVEL_TOLERANCE = 1.01
 # Regions that meet the pixel grid this closely (in pixels of the level) are taken as they are.
 GRID_TOLERANCE = 0.01
 OVERVIEW_BLOCK_PX = 2048
 SMALLEST_BLOCK_PX = 256
-
-
-class ReadError(InputError):
-    """A region of a slide that cannot be read; others may still be."""
+# Per side of an overview: a slide of which nothing can be read would else be tried for an hour.
+MOST_BLOCKS = 64
+# A square metre of tissue would have fewer tiles, and the longest glass is shorter; a damaged header claims more.
+LARGEST_GRID = 4_000_000
+LARGEST_SIDE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +48,14 @@ class Overview:
 class Header:
     """What a slide file says about its pyramid."""
 
+    reader: str
+    """Name of the reader that opens the file."""
     vendor: str
+    """The reader's name of the format."""
     width: int
     height: int
     downsamples: tuple[float, ...]
-    """Level-0 pixels per pixel of each level, finest first."""
+    """Level-0 pixels per pixel of each level, finest first; infinite for one that must not be read."""
     mpp: Mpp
 
 
@@ -63,6 +70,8 @@ class Slide:
         self.path = path
         self.slide_id = slide_id
         self.header = header
+        self.opening = secrets.token_hex(8)
+        """Tells this slide from others, also those read from the same path after its file was replaced."""
         self._local = threading.local()
 
     @property
@@ -72,7 +81,7 @@ class Slide:
 
     @property
     def vendor(self) -> str:
-        """OpenSlide's name of the format."""
+        """The reader's name of the format."""
         return self.header.vendor
 
     @property
@@ -97,12 +106,17 @@ class Slide:
         return f"Slide({self.slide_id!r}, {self.header.width} x {self.header.height}, {self.mpp})"
 
     def check_size(self, *, target_mpp: float, tile_px: int) -> None:
-        """Raise InputError where the slide is smaller than one tile of `tile_px` at `target_mpp`."""
+        """Raise InputError where the slide is smaller than one tile of `tile_px` at `target_mpp`, or absurdly large."""
         size_px = self.size_px(target_mpp=target_mpp, tile_px=tile_px)
+        size = f"{self.header.width} x {self.header.height} px at {self.mpp}"
         if min(self.dimensions) < math.floor(size_px):
             raise InputError(
-                f"{self.path}: too small, {self.header.width} x {self.header.height} px at {self.mpp}, expected at "
-                f"least one tile of {size_px:.0f} px; leave it out or give a smaller tile"
+                f"{self.path}: too small, {size}, expected at least one tile of {size_px:.0f} px; leave it out"
+            )
+        if max(self.dimensions) > LARGEST_SIDE or self.header.width * self.header.height > LARGEST_GRID * size_px**2:
+            raise InputError(
+                f"{self.path}: implausibly large, {size}, expected at most {LARGEST_GRID:,} tiles and {LARGEST_SIDE:,} "
+                "px; replace the file, or correct its resolution in the slide manifest (column mpp)"
             )
 
     def size_px(self, *, target_mpp: float, tile_px: int) -> float:
@@ -128,21 +142,23 @@ class Slide:
         right = math.ceil((x + width) / downsample - GRID_TOLERANCE)
         bottom = math.ceil((y + height) / downsample - GRID_TOLERANCE)
         # (bottom - top, right - left) at the level
-        image = self._read(
-            (round(left * downsample), round(top * downsample)), level, (max(1, right - left), max(1, bottom - top))
-        )
+        origin = (round(left * downsample), round(top * downsample))
+        pixels = self._read(origin, level, (max(1, right - left), max(1, bottom - top)))
+        height_read, width_read = pixels.shape[:2]
+        # The pyramid begins at whole level-0 pixels, so this is where the pixels read really lie.
+        from_left, from_top = (x - origin[0]) / downsample, (y - origin[1]) / downsample
         box = (
-            max(0.0, x / downsample - left),
-            max(0.0, y / downsample - top),
-            min(image.width, (x + width) / downsample - left),
-            min(image.height, (y + height) / downsample - top),
+            max(0.0, from_left),
+            max(0.0, from_top),
+            min(width_read, from_left + width / downsample),
+            min(height_read, from_top + height / downsample),
         )
-        whole = (0, 0, image.width, image.height)
+        whole = (0, 0, width_read, height_read)
         on_grid = max(abs(a - b) for a, b in zip(box, whole, strict=True)) <= GRID_TOLERANCE
-        if not (on_grid and image.size == (out_width, out_height)):
-            # Pillow's bicubic widens with the reduction, so it antialiases, and takes a fractional box.
-            image = image.resize((out_width, out_height), Image.Resampling.BICUBIC, box=box)
-        return np.asarray(image)
+        if on_grid and (width_read, height_read) == (out_width, out_height):
+            return pixels
+        # Pillow's bicubic widens with the reduction, so it antialiases, and takes a fractional box.
+        return np.asarray(Image.fromarray(pixels).resize((out_width, out_height), Image.Resampling.BICUBIC, box=box))
 
     def read_tile(self, *, x: float, y: float, size_px: float, tile_px: int) -> np.ndarray:
         """Read the level-0 square at (x, y) of side `size_px` as RGB uint8 (tile_px, tile_px, 3)."""
@@ -160,7 +176,7 @@ class Slide:
         unreadable = np.zeros((height, width), dtype=bool)
         per_pixel = scale / self.header.downsamples[self.best_level(scale)]
         block = max(1, int(OVERVIEW_BLOCK_PX / per_pixel))
-        smallest = max(1, int(SMALLEST_BLOCK_PX / per_pixel))
+        smallest = max(1, int(SMALLEST_BLOCK_PX / per_pixel), max(width, height) // MOST_BLOCKS)
         waiting = [
             (x, y, min(x + block, width), min(y + block, height))
             for y in range(0, height, block)
@@ -194,9 +210,9 @@ class Slide:
 
     def close(self) -> None:
         """Close the file in this thread; a later read opens it again."""
-        handle: openslide.OpenSlide | None = self._local.__dict__.pop("handle", None)
-        if handle is not None:
-            handle.close()
+        file: SlideFile | None = self._local.__dict__.pop("file", None)
+        if file is not None:
+            file.close()
 
     def __enter__(self) -> "Slide":
         return self
@@ -204,26 +220,19 @@ class Slide:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
-        """Read `size` pixels of `level` at the level-0 `location` as an RGB image on white."""
+    def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray:
+        """Read `size` pixels of `level` at the level-0 `location` as RGB uint8 (height, width, 3) on white."""
         try:
-            if "handle" not in self._local.__dict__:
-                self._local.handle = _open(self.path)
-            image: Image.Image = self._local.handle.read_region(location, level, size)
-        except openslide.OpenSlideError as error:
+            if "file" not in self._local.__dict__:
+                self._local.file = open_file(self.path, self.header.reader)
+            file: SlideFile = self._local.file
+            return file.read(x=location[0], y=location[1], level=level, width=size[0], height=size[1])
+        except ReadError:
             # After an error OpenSlide refuses every further read on the handle.
             self.close()
-            raise ReadError(
-                f"{self.path}: cannot read {size[0]} x {size[1]} px at {location}: {_line(error)}"
-            ) from error
+            raise
         except InputError as error:
             raise ReadError(str(error)) from error
-        alpha = image.getchannel("A")
-        if alpha.getextrema()[0] == 255:
-            return image.convert("RGB")
-        opaque = Image.new("RGB", image.size, WHITE)
-        opaque.paste(image, mask=alpha)
-        return opaque
 
 
 def open_slide(
@@ -232,39 +241,24 @@ def open_slide(
     slide_id: str | None = None,
     manifest_mpp: float | None = None,
     command_line_mpp: float | None = None,
+    reader: str = "auto",
 ) -> Slide:
     """Read the header of the slide at `path` and return it, with no file left open.
 
-    `slide_id` defaults to the file's name. Raises InputError where OpenSlide cannot open the file, or where its
-    resolution is unknown or implausible (see `resolve_mpp`).
+    `slide_id` defaults to the file's name; `reader` is a name of `data.readers.registry`, or "auto". Raises InputError
+    where the file cannot be opened, or where its resolution is unknown or implausible (see `resolve_mpp`).
     """
-    with _open(path) as handle:
-        properties = handle.properties
-        width, height = handle.dimensions
-        header = Header(
-            vendor=properties.get("openslide.vendor", "unknown"),
-            width=width,
-            height=height,
-            downsamples=tuple(float(value) for value in handle.level_downsamples),
-            mpp=resolve_mpp(properties, path=path, manifest=manifest_mpp, command_line=command_line_mpp),
-        )
-    return Slide(path, slide_id=slide_id or path.name, header=header)
-
-
-def _open(path: Path) -> openslide.OpenSlide:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path")
+    reader = choose_reader(path, reader)
+    file = open_file(path, reader)
     try:
-        return openslide.OpenSlide(path)
-    except openslide.OpenSlideUnsupportedFormatError as error:
-        raise InputError(
-            f"{path}: OpenSlide cannot open it (empty, truncated or not a slide); replace the file or leave it out"
-        ) from error
-    except openslide.OpenSlideError as error:
-        raise InputError(
-            f"{path}: OpenSlide cannot open it ({_line(error)}); replace the file or leave it out"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        header = Header(
+            reader=reader,
+            vendor=file.vendor,
+            width=file.dimensions[0],
+            height=file.dimensions[1],
+            downsamples=file.downsamples,
+            mpp=resolve_mpp(file.properties, path=path, manifest=manifest_mpp, command_line=command_line_mpp),
+        )
+    finally:
+        file.close()
+    return Slide(path, slide_id=slide_id or path.name, header=header)

@@ -5,15 +5,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from data.slide import Slide
 from data.tissue import TissueMask
 
-Reason = Literal["background", "pen", "fold"]
+Reason = Literal["background", "pen", "edge", "fold"]
 # Share of a tile that may be spoilt before it is left out.
 LARGEST_PEN_SHARE = 0.1
+LARGEST_EDGE_SHARE = 0.1
 LARGEST_FOLD_SHARE = 0.25
+# Tiles per side of a block; its decoded pixels stay in the cache of a reader.
+BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """The grid of one slide, row by row."""
+    """The grid of one slide: the tiles in blocks of neighbours, the rejected ones row by row."""
 
     tiles: tuple[Tile, ...]
     rejected: tuple[tuple[Tile, Reason], ...]
@@ -55,9 +59,9 @@ def plan_tiles(
 
     Each tile begins at its exact position rounded to a level-0 pixel, so rounding never adds up. The last column and
     row may reach past the slide, where there is no tissue. Tiles with less than `min_tissue` tissue are rejected as
-    "background" ("pen" where ink covers what is missing), those with a tenth of ink as "pen", with a quarter of fold
-    as "fold". Where the file is damaged tissue is assumed, so that reading reports the tile. Raises InputError where
-    the slide is smaller than one tile.
+    "background" ("pen" or "edge" where ink or the edge of the glass covers what is missing), those with a tenth of ink
+    as "pen", with a tenth of edge as "edge", with a quarter of fold as "fold". Where the file is damaged tissue is
+    assumed, so that reading reports the tile. Raises InputError where the slide is smaller than one tile.
     """
     slide.check_size(target_mpp=target_mpp, tile_px=tile_px)
     step = slide.size_px(target_mpp=target_mpp, tile_px=tile_px)
@@ -67,6 +71,7 @@ def plan_tiles(
         for name, mask in (
             ("tissue", tissue.tissue | tissue.unreadable),
             ("pen", tissue.pen),
+            ("edge", tissue.edge),
             ("fold", tissue.fold),
         )
     }
@@ -74,16 +79,15 @@ def plan_tiles(
     rejected: list[tuple[Tile, Reason]] = []
     for row in range(rows):
         for column in range(columns):
-            covered, pen, fold = (float(share[name][row, column]) for name in ("tissue", "pen", "fold"))
-            tile = Tile(x=round(column * step), y=round(row * step), size_px=step, tissue=covered)
-            if covered < min_tissue:
-                rejected.append((tile, "pen" if covered + pen >= min_tissue else "background"))
-            elif pen > LARGEST_PEN_SHARE:
-                rejected.append((tile, "pen"))
-            elif fold > LARGEST_FOLD_SHARE:
-                rejected.append((tile, "fold"))
-            else:
+            shares = {name: float(grid[row, column]) for name, grid in share.items()}
+            tile = Tile(x=round(column * step), y=round(row * step), size_px=step, tissue=shares["tissue"])
+            reason = _reason(shares, min_tissue=min_tissue)
+            if reason is None:
                 tiles.append(tile)
+            else:
+                rejected.append((tile, reason))
+    # Neighbours share tiles of the file, so they are read soon after one another, block by block.
+    tiles.sort(key=lambda tile: (round(tile.y / step) // BLOCK, round(tile.x / step) // BLOCK, tile.y, tile.x))
     return TilePlan(
         tiles=tuple(tiles),
         rejected=tuple(rejected),
@@ -95,11 +99,23 @@ def plan_tiles(
     )
 
 
+def _reason(shares: dict[str, float], *, min_tissue: float) -> Reason | None:
+    """Return why a square with these shares of tissue, pen, edge and fold is left out, or None where it is not."""
+    pen, edge = shares["pen"], shares["edge"]
+    if shares["tissue"] < min_tissue:
+        if shares["tissue"] + pen + edge < min_tissue:
+            return "background"
+        return "pen" if pen >= edge else "edge"
+    if pen > LARGEST_PEN_SHARE:
+        return "pen"
+    if edge > LARGEST_EDGE_SHARE:
+        return "edge"
+    return "fold" if shares["fold"] > LARGEST_FOLD_SHARE else None
+
+
 def _share_of(mask: np.ndarray, *, scale: float, step: float, columns: int, rows: int) -> np.ndarray:
     """Return float (rows, columns): the exact share of each square of side `step` that is True in `mask` (H, W)."""
-    height, width = mask.shape
-    total = np.zeros((height + 1, width + 1))
-    total[1:, 1:] = mask.cumsum(axis=0).cumsum(axis=1)
+    total = cv2.integral(mask.view(np.uint8))
     # The integral image is linear inside a pixel, so interpolating it gives exact areas.
     total = _interpolate(total, np.arange(rows + 1) * (step / scale))
     total = _interpolate(total.T, np.arange(columns + 1) * (step / scale)).T

@@ -5,19 +5,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from data.edge import find_edges, is_grey
 from data.errors import InputError
 from data.fold import find_folds
 from data.pen import disc, find_pen, keep_large
 from data.slide import Overview
-from data.stain import channel_mean, channel_range, glass_colour, optical_density
+from data.stain import Density, glass_colour, optical_density, sample_window
 
 # Pale stroma begins above the first, glass ends below the second, whatever Otsu makes of the slide's darkest parts.
 LOWEST_THRESHOLD = 0.06
 HIGHEST_THRESHOLD = 0.12
 # Dust, air bubbles and the edge of the coverslip are grey; stained tissue is not.
 LOWEST_CHROMA = 0.035
-SMALLEST_TISSUE_UM2 = 40_000.0
-LARGEST_HOLE_UM2 = 40_000.0
+# Levels per unit of the stain, which is held in 8 bits.
+STAIN_LEVELS = 256
+SMALLEST_TISSUE_UM2 = 8_000.0
+LARGEST_HOLE_UM2 = 16_000.0
 SMOOTHING_UM = 16.0
 SMALLEST_TISSUE_SHARE = 0.001
 # Light of the brightest 5 % of a slide; clear glass is above 200, a fluorescence background below 30.
@@ -41,9 +44,11 @@ class TissueMask:
     """Tissue of one slide and what spoils it, as bool masks (H, W) of the overview."""
 
     tissue: np.ndarray
-    """Tissue, folds included, pen marks not."""
+    """Tissue, folds included, pen marks and edges not."""
     pen: np.ndarray
     fold: np.ndarray
+    edge: np.ndarray
+    """Edges of the coverslip or the slide and rims of air bubbles."""
     unreadable: np.ndarray
     """The file is damaged here, so whether it is tissue is unknown."""
     scale: float
@@ -79,7 +84,8 @@ def check_stain(overview: Overview, masks: TissueMask, *, name: str) -> None:
 
     `masks` is what `find_tissue` found on the `overview`.
     """
-    readable = overview.pixels[~overview.unreadable]
+    sample = sample_window(overview.unreadable.shape)
+    readable = overview.pixels[sample][~overview.unreadable[sample]]
     if not len(readable):
         raise InputError(f"{name}: no part of the slide can be read; replace the file or leave it out")
     if (
@@ -87,16 +93,18 @@ def check_stain(overview: Overview, masks: TissueMask, *, name: str) -> None:
         and np.percentile(readable[:, 1], 95) < DARK_BACKGROUND
     ):
         raise InputError(
-            f"{name}: not H&E (dark background, as in fluorescence), expected a brightfield slide; leave it out"
+            f"{name}: not H&E (dark background, as in fluorescence), expected a brightfield slide; leave it out, or "
+            "use it all the same with --any-stain"
         )
     if masks.tissue.mean() < SMALLEST_TISSUE_SHARE and not masks.unreadable.any():
         raise InputError(
             f"{name}: no tissue found; check that the slide is H&E and its resolution right, or leave it out"
         )
-    density = optical_density(overview.pixels[masks.tissue & ~masks.fold])
+    density = optical_density(overview.pixels[sample][(masks.tissue & ~masks.fold)[sample]])
     if len(density) and float((density.argmax(axis=-1) == 1).mean()) < SMALLEST_STAIN_SHARE:
         raise InputError(
-            f"{name}: not H&E (the tissue is neither pink nor purple), expected haematoxylin and eosin; leave it out"
+            f"{name}: not H&E (the tissue is neither pink nor purple), expected haematoxylin and eosin; leave it out, "
+            "or use it all the same with --any-stain"
         )
 
 
@@ -104,29 +112,47 @@ def find_tissue(overview: Overview) -> TissueMask:
     """Return the tissue on an H&E `overview`.
 
     Stain is measured as mean optical density plus its spread over the channels, split by Otsu's threshold (Otsu,
-    IEEE Trans. SMC 1979); pen marks are taken out, specks removed, and small holes filled.
+    IEEE Trans. SMC 1979); pen marks and edges of glass are taken out, specks removed, and small holes filled.
     """
-    mpp = overview.mpp
+    mpp, readable = overview.mpp, ~overview.unreadable
     pixels = cv2.medianBlur(np.ascontiguousarray(overview.pixels), 3)
-    density = optical_density(pixels, white=glass_colour(overview.pixels[~overview.unreadable]))
-    lowest, highest = channel_range(density)
-    chroma = highest - lowest
-    stain = channel_mean(density) + chroma
-    pen = find_pen(density, glass=stain < LOWEST_THRESHOLD, mpp=mpp) & ~overview.unreadable
-    usable = ~pen & ~overview.unreadable
-    threshold = float(np.clip(otsu(stain[usable]), LOWEST_THRESHOLD, HIGHEST_THRESHOLD)) if usable.any() else 0.0
-    raw = (stain > threshold) & (chroma > LOWEST_CHROMA) & usable
-    closed = cv2.morphologyEx(raw.astype(np.uint8), cv2.MORPH_CLOSE, disc(SMOOTHING_UM / mpp)).astype(bool)
-    tissue = keep_large(closed & usable, smallest_px=SMALLEST_TISSUE_UM2 / mpp**2)
+    sample = sample_window(readable.shape)
+    density = Density(pixels=pixels, white=glass_colour(overview.pixels[sample][readable[sample]]))
+    stain, coloured, grey = _measure(density)
+    pen = find_pen(density, glass=stain < LOWEST_THRESHOLD * STAIN_LEVELS, grey=grey, mpp=mpp) & readable
+    edge = find_edges(grey & ~pen & readable, mpp=mpp) & ~pen & readable
+    del grey
+    usable = readable & ~pen & ~edge
+    known = stain[sample][usable[sample]] / STAIN_LEVELS
+    threshold = float(np.clip(otsu(known), LOWEST_THRESHOLD, HIGHEST_THRESHOLD)) if len(known) else 0.0
+    tissue = (stain > threshold * STAIN_LEVELS) & coloured & usable
+    # Whole planes are let go as soon as they are used, since a few of them take as much memory as the overview.
+    del stain, coloured
+    tissue = cv2.morphologyEx(tissue.view(np.uint8), cv2.MORPH_CLOSE, disc(SMOOTHING_UM / mpp)).view(bool) & usable
+    # A corner that a pen mark cuts off is no speck, so pieces are measured together with the ink.
+    tissue = keep_large(tissue | pen, smallest_px=SMALLEST_TISSUE_UM2 / mpp**2) & usable
     tissue = ~keep_large(~tissue, smallest_px=LARGEST_HOLE_UM2 / mpp**2) & usable
     return TissueMask(
         tissue=tissue,
         pen=pen,
         fold=find_folds(density, tissue=tissue, mpp=mpp),
+        edge=edge,
         unreadable=overview.unreadable,
         scale=overview.scale,
         mpp=mpp,
     )
+
+
+def _measure(density: Density) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how stained each pixel is, uint8 (H, W) in steps of 1/256, and bool (H, W) whether coloured and grey."""
+    shape = density.pixels.shape[:2]
+    stain = np.empty(shape, dtype=np.uint8)
+    coloured, grey = np.empty(shape, dtype=bool), np.empty(shape, dtype=bool)
+    for rows, planes in density.bands():
+        stain[rows] = np.minimum((planes.mean + planes.chroma) * STAIN_LEVELS, 255)
+        coloured[rows] = planes.chroma > LOWEST_CHROMA
+        grey[rows] = is_grey(planes)
+    return stain, coloured, grey
 
 
 def otsu(values: np.ndarray, *, highest: float = 1.0, bins: int = 256) -> float:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from data.devices import choose_device
 from data.errors import InputError
+from data.out_of_memory import run_in_batches
 from fusion.images import resize_patch
 from fusion.model import FusionModel
 from fusion.saved_model import load_model
 
-BATCH = 64
 ARMS = ("fused", "image", "text")
 
 
@@ -47,6 +47,8 @@ class Predictor:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device).eval()
         self.class_names = tuple(class_names)
+        self.batch_size = 64
+        """Patches at once; halves where memory runs out."""
         self.temperatures = {arm: (temperatures or {}).get(arm, 1.0) for arm in ARMS}
 
     @classmethod
@@ -71,12 +73,13 @@ class Predictor:
     def encode_images(self, images: Sequence[np.ndarray]) -> Tensor:
         """Features (N, D) of square RGB uint8 `images` of any size, on the CPU."""
         size = self.model.image_tower.image_size
-        features = [
-            self.model.image_tower(
-                torch.stack([resize_patch(image, size=size) for image in images[start : start + BATCH]]).to(self.device)
-            ).cpu()
-            for start in range(0, len(images), BATCH)
-        ]
+
+        def encode(some: Sequence[np.ndarray]) -> Tensor:
+            pixels = torch.stack([resize_patch(image, size=size) for image in some])
+            features: Tensor = self.model.image_tower(pixels.to(self.device)).cpu()
+            return features
+
+        features, self.batch_size = run_in_batches(encode, images, size=self.batch_size, name="image tower")
         return torch.cat(features) if features else torch.empty(0, self.model.image_tower.dim)
 
     @torch.inference_mode()
@@ -84,10 +87,12 @@ class Predictor:
         """Classify N patches by image `features` (N, D) from `encode_images` and by text, None where missing."""
         if len(features) != len(texts):
             raise ValueError(f"{len(features)} patches and {len(texts)} texts")
-        parts = [
-            self._predict_batch(features[start : start + BATCH], texts[start : start + BATCH])
-            for start in range(0, len(texts), BATCH)
-        ]
+        parts, self.batch_size = run_in_batches(
+            lambda rows: self._predict_batch(features[list(rows)], [texts[row] for row in rows]),
+            range(len(texts)),
+            size=self.batch_size,
+            name="text tower",
+        )
         empty = np.zeros((0, len(self.class_names)), dtype=np.float32)
         if not parts:
             return Prediction(fused=empty, image=empty, text=empty, gate=np.zeros(0, dtype=np.float32))

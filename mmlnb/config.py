@@ -1,5 +1,6 @@
 """Settings of the commands that compose the stages."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,17 +21,37 @@ class InferConfig:
     mpp: float | None = None
     """Resolution in µm per pixel for slides whose file states none."""
     slide_manifest: Path | None = None
-    """CSV with the columns slide (path below the folder) and mpp, for single slides; it wins over the file."""
+    """CSV with the columns slide (path below the folder) and mpp, for single slides; it wins over the file. Its column
+    any_stain (yes or no) is `--any-stain` for single slides."""
+    reader: str = "auto"
+    """What opens the files: openslide, tiffslide, or image for a folder of plain PNG, JPEG and TIFF images; auto takes
+    OpenSlide, and a single plain image as such."""
+    any_stain: bool = False
+    """Use slides that do not look like H&E, which are skipped otherwise."""
+    normalise: Literal["none", "macenko", "reinhard"] = "none"
+    """Bring the colours of every slide to those of a reference (package torchstain)."""
+    stain_reference: Path | None = None
+    """H&E image with the colours to bring the slides to; Macenko can do without."""
+    coordinates: Path | None = None
+    """Folder of TRIDENT or CLAM files (HDF5) whose patches are used in place of our own tiling."""
     caption: Literal["all", "none"] = "all"
     """Which patches are described; `none` leaves the call to the image alone."""
     min_tissue: float = 0.5
     """Smallest share of tissue in a patch that is used."""
     max_unreadable: float = 0.05
     """Largest share of unreadable patches with which a slide is still called."""
+    time_limit: float | None = None
+    """Minutes after which a slide is failed; what was done of it is kept."""
+    retry_failed: bool = False
+    """Try slides again that failed in an earlier run."""
+    hdf5: bool = False
+    """Also write coordinates and features of the image tower as TRIDENT and CLAM read them."""
     batch_size: int = 64
-    """Patches per batch."""
+    """Patches per batch; halves where memory runs out."""
     workers: int = 2
-    """Threads that read the slide ahead of the models."""
+    """Processes that read the slide ahead of the models."""
+    checkpoint_seconds: float = 30.0
+    """How often the results inside a slide go to disk."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
@@ -42,6 +63,12 @@ class InferConfig:
         for name in ("batch_size", "workers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)}: give 1 or more")
+        for name, unit in (("mpp", "µm per pixel"), ("time_limit", "minutes")):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"--{name} {value:g}: give {unit} above 0")
+        if not self.checkpoint_seconds >= 0:
+            raise InputError(f"--checkpoint_seconds {self.checkpoint_seconds:g}: give 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,10 @@
 """A folder of slides in; a subtype per slide, with the written findings, out."""
 
 import time
-import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from data.atomic import digest, write_text
@@ -14,220 +12,153 @@ from data.claim import claim
 from data.command import config_yaml
 from data.errors import InputError
 from data.find_slides import find_slides, slide_id
-from data.slide import Slide, open_slide
-from data.taxonomy import Taxonomy
-from data.tissue import check_stain
-from mmlnb.aggregate import aggregate
+from data.lease import Leases
+from data.normalise import Stain, reference_stain
+from data.read_tiles import PART
+from data.reader_pool import ReaderPool
+from data.readers.registry import choose_reader
 from mmlnb.bundles import Bundle, load_bundle
 from mmlnb.config import InferConfig
-from mmlnb.geojson import slide_geojson
+from mmlnb.folder_state import FolderState, records_table
 from mmlnb.pages.folder_page import write_folder_page
-from mmlnb.pages.slide_page import write_slide_page
-from mmlnb.slide_prediction import SlidePipeline, SlidePrediction, write_predictions
-from mmlnb.slide_record import SlideRecord, SlideRecords, Status, file_stamp
+from mmlnb.slide_call import SlideCaller, is_disk_full
+from mmlnb.slide_manifest import SlideOverride, read_slide_manifest
+from mmlnb.slide_prediction import SlidePipeline
+from mmlnb.slide_record import SlideRecord, find_record, printable, write_record
 
 SOME_NOT_CALLED = 3
+# Between two looks at the slides that other processes are at.
+POLL_SECONDS = 2.0
 
 
 def infer(config: InferConfig) -> int:
     """Call every slide below `config.slides`; return 0, or 3 when some were not called.
 
     A slide that cannot be used is listed in slides.csv with its reason, and the others are finished. Slides that an
-    earlier run with the same settings finished are not computed again.
+    earlier run with the same settings ended are not done again, and several processes may share one output folder.
 
     Raises:
-        InputError: no bundle, no slides, or an output folder that holds another run.
+        InputError: no bundle, no slides, an output folder that holds another run, or a full disk.
     """
     bundle = load_bundle(config.bundle)
-    paths = find_slides(config.slides)
-    known_mpp = _read_slide_manifest(config.slide_manifest, {slide_id(path, config.slides) for path in paths})
-    _claim(config, bundle)
+    choose_reader(config.slides, config.reader)
+    paths = {
+        printable(slide_id(path, config.slides)): path for path in find_slides(config.slides, reader=config.reader)
+    }
+    overrides = read_slide_manifest(config.slide_manifest, set(paths))
+    if config.coordinates is not None and not config.coordinates.is_dir():
+        raise InputError(f"--coordinates {config.coordinates}: no such folder; give that of the HDF5 files")
+    if config.stain_reference is not None and config.normalise == "none":
+        raise InputError(f"--stain-reference {config.stain_reference}: give --normalise macenko or reinhard with it")
+    reference = None if config.normalise == "none" else reference_stain(config.normalise, config.stain_reference)
+    _claim(config, bundle, reference)
     pipeline = SlidePipeline(
         predictor=bundle.predictor(device=config.device),
         captioner=None
         if config.caption == "none"
         else bundle.captioner(device=config.device, batch_size=config.batch_size),
         taxonomy=bundle.taxonomy,
-        target_mpp=bundle.index.target_mpp,
-        tile_px=bundle.index.tile_px,
         batch_size=config.batch_size,
-        workers=config.workers,
         notice=bundle.index.notice,
+        reference=reference,
+        keep_features=config.hdf5,
     )
-    records = SlideRecords(config.out, bundle.taxonomy.class_names)
-    with tqdm(paths, desc="Slides", unit="slide") as slides:
-        for path in slides:
-            name = slide_id(path, config.slides)
-            slides.set_postfix_str(name)
-            known = records.find(name)
-            # A file that was replaced since is another slide.
-            stamp = file_stamp(path)
-            if known is None or known.status == "failed" or known.file != stamp:
-                _remove_outputs(config.out, name)
-                record = _run_slide(path, name, config=config, pipeline=pipeline, mpp=known_mpp.get(name))
-                records.add(replace(record, file=stamp))
-                if record.status != "ok":
-                    tqdm.write(f"{name}: {record.status}: {record.reason}")
-    records.write_csv()
-    write_folder_page(records.all(), config.out, taxonomy=bundle.taxonomy, notice=bundle.index.notice)
-    print(_table(records.all(), bundle.taxonomy))
-    print(f"{config.out / 'index.html'}")
-    return 0 if all(record.status == "ok" for record in records.all()) else SOME_NOT_CALLED
-
-
-def _run_slide(
-    path: Path, name: str, *, config: InferConfig, pipeline: SlidePipeline, mpp: float | None
-) -> SlideRecord:
-    """Do one slide; whatever is wrong with it becomes its record."""
-    started = time.monotonic()
-    slide: Slide | None = None
-    try:
-        slide = open_slide(path, slide_id=name, manifest_mpp=mpp, command_line_mpp=config.mpp)
-        prepared = pipeline.prepare(slide, min_tissue=config.min_tissue)
+    state = FolderState(config.out, slides=list(paths), class_names=bundle.taxonomy.class_names)
+    slot_bytes = PART * bundle.index.tile_px**2 * 3
+    with (
+        Leases(config.out / "leases") as leases,
+        ReaderPool(workers=config.workers, slot_bytes=slot_bytes) as pool,
+    ):
+        caller = SlideCaller(config=config, bundle=bundle, pipeline=pipeline, pool=pool)
         try:
-            check_stain(prepared.overview, prepared.tissue, name=str(path))
-        except InputError as error:
-            return _uncalled(name, "skipped", error, slide=slide, started=started)
-        with tqdm(total=len(prepared.plan.tiles), desc=f"  {name}", unit="patch", leave=False) as bar:
-            prediction = pipeline.predict(prepared, progress=bar.update)
-        share = len(prediction.unreadable) / len(prepared.plan.tiles)
-        if share > config.max_unreadable:
+            with state:
+                _share(paths, overrides, caller=caller, leases=leases, state=state)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
             raise InputError(
-                f"{path}: {len(prediction.unreadable)} of {len(prepared.plan.tiles)} tiles cannot be read "
-                f"({share:.0%}, allowed {config.max_unreadable:.0%}); replace the file or raise --max-unreadable"
-            )
-        return _write_slide(prediction, config=config, pipeline=pipeline, started=started)
-    except InputError as error:
-        return _uncalled(name, "failed", error, slide=slide, started=started)
-    except Exception as error:
-        # One slide never stops the folder; where it went wrong is kept for whoever has to mend it.
-        trace = config.out / "errors" / f"{name}.txt"
-        write_text(trace, traceback.format_exc())
-        unexpected = InputError(f"{path}: unexpected {type(error).__name__}: {error}; see {trace}")
-        return _uncalled(name, "failed", unexpected, slide=slide, started=started)
-    finally:
-        if slide is not None:
-            slide.close()
+                f"{config.out}: the disk is full; {len(state.records())} of {len(paths)} slides are done and intact; "
+                "make room and give the same command again"
+            ) from error
+    for folder in ("leases", "partial"):
+        # Not empty where another process is still at it, or a slide that failed can be gone on with.
+        with suppress(OSError):
+            (config.out / folder).rmdir()
+    records = state.records()
+    write_folder_page(records, config.out, taxonomy=bundle.taxonomy, notice=bundle.index.notice)
+    print(records_table(records, bundle.taxonomy))
+    if any(record.status == "failed" for record in records):
+        print("With --retry-failed the failed ones are tried again; a slide whose file was replaced is in any case.")
+    print(f"{config.out / 'index.html'}")
+    return 0 if all(record.status == "ok" for record in records) else SOME_NOT_CALLED
 
 
-def _write_slide(
-    prediction: SlidePrediction, *, config: InferConfig, pipeline: SlidePipeline, started: float
-) -> SlideRecord:
-    prepared, taxonomy = prediction.prepared, pipeline.taxonomy
-    name = prepared.slide.slide_id
-    call = aggregate(prediction.fused, np.array([tile.tissue for tile in prediction.tiles]))
-    remarks = [f"{len(prediction.unreadable)} tiles cannot be read"] if prediction.unreadable else []
-    if prepared.plan.upsampling > 1.01:
-        remarks.append(
-            f"the file is {prepared.plan.upsampling:.1f} times coarser than the {prepared.plan.target_mpp:g} µm/px "
-            "the models were trained on"
-        )
-    record = SlideRecord(
-        slide=name,
-        status="ok",
-        reason="; ".join(remarks),
-        subtype=taxonomy.class_names[call.called],
-        probabilities=dict(zip(taxonomy.class_names, map(float, call.weighted), strict=True)),
-        mean_probabilities=dict(zip(taxonomy.class_names, map(float, call.mean), strict=True)),
-        patches=len(prediction.tiles),
-        captioned=sum(text is not None for text in prediction.texts),
-        unreadable=len(prediction.unreadable),
-        rejected=prediction.rejected(),
-        mpp=prepared.slide.mpp.value,
-        mpp_origin=prepared.slide.mpp.origin,
-        seconds=time.monotonic() - started,
-    )
-    predictions, objects, page = _outputs(config.out, name)
-    write_predictions(prediction, predictions, taxonomy=taxonomy)
-    geojson = slide_geojson(
-        taxonomy=taxonomy,
-        outlines=prepared.tissue.outlines(),
-        tiles=prediction.tiles,
-        probabilities=prediction.fused,
-        gates=prediction.gate,
-        texts=prediction.texts,
-    )
-    write_text(objects, geojson)
-    write_slide_page(prediction, record, page, taxonomy=taxonomy, notice=pipeline.notice)
-    return record
+def _share(
+    paths: dict[str, Path],
+    overrides: dict[str, SlideOverride],
+    *,
+    caller: SlideCaller,
+    leases: Leases,
+    state: FolderState,
+) -> None:
+    """Do every slide that no other process is at, and wait until theirs have ended or they are gone."""
+    config = caller.config
+    # Those that failed before this run are tried again once, by whichever process comes first.
+    failed = {record.slide: record.attempts for record in state.records() if record.status == "failed"}
+
+    def ended(name: str) -> SlideRecord | None:
+        record, override = find_record(config.out, name), overrides.get(name, SlideOverride())
+        if record is None or not record.settles(
+            file=caller.stamp(paths[name], name),
+            stated_mpp=override.mpp,
+            usual_mpp=config.mpp,
+            any_stain=config.any_stain or override.any_stain,
+        ):
+            return None
+        again = config.retry_failed and record.status == "failed" and failed.get(name) == record.attempts
+        return None if again else record
+
+    waiting = list(paths)
+    state.update({}, now=True)
+    with tqdm(total=len(paths), desc="Slides", unit="slide") as bar:
+        while waiting:
+            elsewhere: dict[str, str] = {}
+            for name in waiting:
+                if ended(name) is None:
+                    lease = leases.take(name)
+                    if lease is None:
+                        elsewhere[name] = leases.holder(name) or "just ended"
+                        continue
+                    with lease:
+                        # Its last owner may have ended it a moment ago.
+                        if ended(name) is None:
+                            bar.set_postfix_str(name)
+                            state.update({**elsewhere, name: leases.holder(name) or "just lost"})
+                            record = caller.call(paths[name], name, overrides.get(name, SlideOverride()), lease)
+                            if record is None:
+                                elsewhere[name] = "taken over"
+                                continue
+                            _add(record, config.out)
+                bar.update()
+                state.update(elsewhere)
+            if len(elsewhere) == len(waiting):
+                bar.set_postfix_str(f"waiting for {next(iter(elsewhere.values()))}")
+                time.sleep(POLL_SECONDS)
+            waiting = list(elsewhere)
 
 
-def _outputs(out: Path, name: str) -> tuple[Path, Path, Path]:
-    """Predictions, GeoJSON and page of the slide `name`."""
-    return (
-        out / "predictions" / f"{name}.parquet",
-        out / "geojson" / f"{name}.geojson",
-        out / "slides" / f"{name}.html",
-    )
+def _add(record: SlideRecord, out: Path) -> None:
+    before = find_record(out, record.slide)
+    same_file = before is not None and before.file == record.file
+    write_record(out, replace(record, attempts=before.attempts + 1 if before and same_file else 1))
+    if record.status != "ok":
+        tqdm.write(f"{record.slide}: {record.status}: {record.reason}")
 
 
-def _remove_outputs(out: Path, name: str) -> None:
-    """Remove what an earlier file of the same name, or an attempt that was cut off, left behind."""
-    for path in _outputs(out, name):
-        path.unlink(missing_ok=True)
-
-
-def _uncalled(name: str, status: Status, error: InputError, *, slide: Slide | None, started: float) -> SlideRecord:
-    return SlideRecord(
-        slide=name,
-        status=status,
-        reason=" ".join(str(error).split()),
-        mpp=slide.mpp.value if slide else None,
-        mpp_origin=slide.mpp.origin if slide else "",
-        seconds=time.monotonic() - started,
-    )
-
-
-def _claim(config: InferConfig, bundle: Bundle) -> None:
-    """Claim the output folder for what decides the results."""
-    resolution = config.slide_manifest.read_text(encoding="utf-8") if config.slide_manifest else ""
-    decisive = [str(config.slides.resolve()), bundle.key, config.caption, resolution]
-    decisive += [repr(setting) for setting in (config.mpp, config.min_tissue, config.max_unreadable)]
+def _claim(config: InferConfig, bundle: Bundle, reference: Stain | None) -> None:
+    """Claim the output folder for what decides the results of every slide."""
+    decisive = [str(config.slides.resolve()), bundle.key, config.caption, config.reader, repr(reference)]
+    decisive += [repr(setting) for setting in (config.min_tissue, config.max_unreadable, config.hdf5)]
+    decisive += [str(config.coordinates.resolve())] if config.coordinates else []
     claim(config.out, key=digest(*decisive))
     write_text(config.out / "config.yaml", config_yaml(config))
-
-
-def _read_slide_manifest(path: Path | None, slides: set[str]) -> dict[str, float]:
-    """Resolution by slide id; every row must name one of `slides`, once."""
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise InputError(f"{path}: no such slide manifest; give a CSV with the columns slide and mpp")
-    try:
-        rows = pd.read_csv(path, dtype={"slide": str})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); a slide manifest has slide and mpp") from error
-    for column in ("slide", "mpp"):
-        if column not in rows:
-            raise InputError(f"{path}: column {column} is missing; a slide manifest has the columns slide and mpp")
-    mpp = pd.to_numeric(rows["mpp"], errors="coerce")
-    if mpp.isna().any():
-        raise InputError(f"{path}, line {int(mpp.isna().to_numpy().argmax()) + 2}: mpp is not a number; give µm per px")
-    for line, slide in enumerate(rows["slide"], 2):
-        if slide not in slides:
-            raise InputError(f"{path}, line {line}: no slide {slide} below the folder; give its path below the folder")
-    repeated = rows["slide"].duplicated()
-    if repeated.any():
-        raise InputError(f"{path}, line {int(repeated.to_numpy().argmax()) + 2}: the slide occurs twice; keep one row")
-    return dict(zip(rows["slide"], map(float, mpp), strict=True))
-
-
-def _table(records: list[SlideRecord], taxonomy: Taxonomy) -> str:
-    rows = pd.DataFrame(
-        [
-            {
-                "slide": record.slide,
-                "status": record.status,
-                "subtype": record.subtype or "-",
-                **{
-                    f"p {name}": f"{record.probabilities[name]:.2f}" if record.probabilities else "-"
-                    for name in taxonomy.class_names
-                },
-                "patches": record.patches,
-                "seconds": f"{record.seconds:.1f}",
-            }
-            for record in records
-        ]
-    )
-    counts = rows["status"].value_counts().to_dict()
-    return rows.to_string(index=False) + "\n" + ", ".join(f"{count} {status}" for status, count in counts.items())

@@ -1,37 +1,28 @@
-"""One slide through the models: tissue, tiles, captions and fusion, batch by batch."""
+"""One slide through the models: tiles, captions and fusion, batch by batch."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data.atomic import atomic
 from data.errors import InputError
-from data.focus import out_of_focus, sharpness
-from data.read_tiles import read_tiles
-from data.slide import Overview, Slide
+from data.focus import out_of_focus
+from data.normalise import Stain
+from data.prepared_slide import PreparedSlide
+from data.read_tiles import TileBatch, TileRequest, read_tiles
+from data.reader_pool import ReaderPool, TimeLimitPassed
 from data.taxonomy import Taxonomy
-from data.tiles import Tile, TilePlan, plan_tiles
-from data.tissue import TissueMask, find_tissue
+from data.tiles import Tile
+from mmlnb.partial_results import PartialResults
 
 if TYPE_CHECKING:
     from fusion.predictor import Predictor
     from vlm_finetune.captioner import Captioner
 
-
-@dataclass(frozen=True, eq=False)
-class PreparedSlide:
-    """A slide with its tissue found and its tiles planned."""
-
-    slide: Slide
-    overview: Overview
-    tissue: TissueMask
-    plan: TilePlan
+COLUMNS = ["x", "y", "size_px", "tissue", "error", "fused", "image", "gate", "text", "sharpness"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,89 +39,101 @@ class SlidePrediction:
     """Trust in the text (N,), 0–1; 0 where there is none."""
     texts: tuple[str | None, ...]
     """Caption of each tile; None where it was not described or the model failed to."""
+    rows: np.ndarray
+    """Row (N,) of each tile in the partial results."""
     unreadable: tuple[tuple[Tile, str], ...]
     blurred: tuple[Tile, ...]
     """Tiles that turned out to be out of focus; they have no say in the call."""
 
-    def rejected(self) -> dict[str, int]:
-        """Count of the tiles left out, by reason."""
-        blur = {"blur": len(self.blurred)} if self.blurred else {}
-        return self.prepared.plan.reasons() | blur
+    def left_out(self) -> list[tuple[Tile, str]]:
+        """Every tile of the grid that has no say in the call, with the reason."""
+        return [
+            *self.prepared.plan.rejected,
+            *((tile, "blur") for tile in self.blurred),
+            *((tile, "unreadable") for tile, _ in self.unreadable),
+        ]
 
 
 @dataclass(frozen=True)
 class SlidePipeline:
-    """The models of a bundle and the patches they were trained on."""
+    """The models of a bundle, and how they are fed."""
 
     predictor: "Predictor"
     captioner: "Captioner | None"
     taxonomy: Taxonomy
-    target_mpp: float
-    tile_px: int
     batch_size: int
-    workers: int
     notice: str
     """What every page must say about the models."""
+    reference: Stain | None = None
+    """Stain that slides are normalised to."""
+    keep_features: bool = False
+    """Whether the features of the image tower are kept for export."""
 
-    def prepare(self, slide: Slide, *, min_tissue: float) -> PreparedSlide:
-        """Find tissue and plan tiles.
+    def tile_request(self, prepared: PreparedSlide) -> TileRequest:
+        """How the tiles of a slide are read for the models."""
+        stain = None
+        if prepared.stain is not None and self.reference is not None:
+            stain = (prepared.stain, self.reference)
+        return TileRequest(
+            tile_px=prepared.plan.tile_px, upsampling=prepared.plan.upsampling, score_focus=True, stain=stain
+        )
+
+    def predict(
+        self,
+        prepared: PreparedSlide,
+        partial: PartialResults,
+        *,
+        pool: ReaderPool,
+        deadline: float | None,
+        progress: Callable[[int], Any],
+    ) -> SlidePrediction:
+        """Read, describe and classify every planned tile that `partial` does not have; `progress` is told how many.
 
         Raises:
-            InputError: the slide is smaller than a tile.
-        """
-        slide.check_size(target_mpp=self.target_mpp, tile_px=self.tile_px)
-        overview = slide.overview()
-        tissue = find_tissue(overview)
-        plan = plan_tiles(slide, tissue, target_mpp=self.target_mpp, tile_px=self.tile_px, min_tissue=min_tissue)
-        return PreparedSlide(slide=slide, overview=overview, tissue=tissue, plan=plan)
-
-    def predict(self, prepared: PreparedSlide, *, progress: Callable[[int], Any]) -> SlidePrediction:
-        """Read, describe and classify every planned tile; `progress` is told how many were done each time.
-
-        Only results are kept, so memory does not grow with the pixels of the slide.
-
-        Raises:
-            InputError: no tile could be used.
+            InputError: no tile could be used, the file damaged its reader, or `deadline` (of `time.monotonic`) passed.
         """
         slide, plan = prepared.slide, prepared.plan
         if not plan.tiles:
             reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
             raise InputError(f"{slide.path}: no usable tile ({reasons}); check the slide, or lower --min-tissue")
-        tiles: list[Tile] = []
-        unreadable: list[tuple[Tile, str]] = []
-        texts: list[str | None] = []
-        fused, image, gate, sharp = [], [], [], []
-        for batch in read_tiles(
-            slide, plan.tiles, tile_px=plan.tile_px, batch_size=self.batch_size, workers=self.workers
-        ):
-            unreadable += batch.unreadable
-            if batch.tiles:
-                described = list(self._describe(batch.pixels))
-                prediction = self.predictor.predict(list(batch.pixels), described)
-                tiles += batch.tiles
-                texts += described
-                fused.append(prediction.fused)
-                image.append(prediction.image)
-                gate.append(prediction.gate)
-                sharp.append(sharpness(_at_own_resolution(batch.pixels, plan)))
-            progress(len(batch.tiles) + len(batch.unreadable))
-        if not tiles:
-            raise InputError(f"{slide.path}: none of {len(plan.tiles)} tiles can be read; replace the file")
-        # Focus is judged against the slide's own tiles, so only once all have been seen.
-        blurred = out_of_focus(np.concatenate(sharp))
-        kept = np.flatnonzero(~blurred)
-        if not len(kept):
-            raise InputError(f"{slide.path}: all {len(tiles)} tiles are out of focus; scan the slide again")
-        return SlidePrediction(
-            prepared=prepared,
-            tiles=tuple(tiles[index] for index in kept),
-            fused=np.concatenate(fused)[kept],
-            image=np.concatenate(image)[kept],
-            gate=np.concatenate(gate)[kept],
-            texts=tuple(texts[index] for index in kept),
-            unreadable=tuple(unreadable),
-            blurred=tuple(tiles[index] for index in np.flatnonzero(blurred)),
+        progress(len(partial))
+        batches = read_tiles(
+            slide,
+            plan.tiles[len(partial) :],
+            self.tile_request(prepared),
+            pool=pool,
+            batch_size=self.batch_size,
+            deadline=deadline,
         )
+        for batch in batches:
+            partial.add(self._rows(batch))
+            progress(len(batch.tiles) + len(batch.unreadable))
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeLimitPassed(str(slide.path))
+        return _prediction(prepared, partial.table(COLUMNS))
+
+    def _rows(self, batch: TileBatch) -> pa.Table:
+        """One row per tile of the batch, those that could not be read last."""
+        described = list(self._describe(batch.pixels))
+        features = self.predictor.encode_images(list(batch.pixels))
+        found = self.predictor.predict_features(features, described)
+        lost = len(batch.unreadable)
+        tiles = [*batch.tiles, *(tile for tile, _ in batch.unreadable)]
+        columns = {
+            "x": pa.array([tile.x for tile in tiles], pa.int64()),
+            "y": pa.array([tile.y for tile in tiles], pa.int64()),
+            "size_px": pa.array([tile.size_px for tile in tiles], pa.float64()),
+            "tissue": pa.array([tile.tissue for tile in tiles], pa.float64()),
+            "error": pa.array([*[None] * len(batch.tiles), *(reason for _, reason in batch.unreadable)], pa.string()),
+            "fused": _vectors(found.fused, lost, pa.float32()),
+            "image": _vectors(found.image, lost, pa.float32()),
+            "gate": pa.array([*found.gate.tolist(), *[None] * lost], pa.float32()),
+            "text": pa.array([*described, *[None] * lost], pa.string()),
+            "sharpness": pa.array([*batch.sharpness.tolist(), *[None] * lost], pa.float32()),
+        }
+        if self.keep_features:
+            columns["features"] = _vectors(features.numpy().astype(np.float16), lost, pa.float16())
+        return pa.table(columns)
 
     def _describe(self, pixels: np.ndarray) -> Iterator[str | None]:
         if self.captioner is None:
@@ -140,29 +143,48 @@ class SlidePipeline:
             yield None if caption.error else caption.text
 
 
-def _at_own_resolution(pixels: np.ndarray, plan: TilePlan) -> np.ndarray:
-    """Tiles (N, H, W, 3) without the pixels that were invented where the file is coarser than the target."""
-    side = round(plan.tile_px / plan.upsampling)
-    if side == plan.tile_px:
-        return pixels
-    return np.stack([cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in pixels])
+def _vectors(values: np.ndarray, lost: int, kind: pa.DataType) -> pa.ListArray:
+    """Rows of `values` (N, D) as lists, followed by `lost` rows without."""
+    width = values.shape[1]
+    offsets = [*range(0, len(values) * width + 1, width), *[len(values) * width] * lost]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values.reshape(-1), kind))
 
 
-def write_predictions(prediction: SlidePrediction, path: Path, *, taxonomy: Taxonomy) -> None:
-    """Write one row per tile as Parquet: position, probabilities fused and image-only, gate, caption."""
-    tiles, slide_id = prediction.tiles, prediction.prepared.slide.slide_id
-    columns: dict[str, Any] = {
-        "patch_id": [f"{slide_id}@{tile.x},{tile.y}" for tile in tiles],
-        "x": [tile.x for tile in tiles],
-        "y": [tile.y for tile in tiles],
-        "size_px": [tile.size_px for tile in tiles],
-        "tissue": np.array([tile.tissue for tile in tiles], dtype=np.float32),
-    }
-    for prefix, probabilities in (("p", prediction.fused), ("image_p", prediction.image)):
-        for index, name in enumerate(taxonomy.class_names):
-            columns[f"{prefix}_{name}"] = probabilities[:, index].astype(np.float32)
-    columns["gate"] = prediction.gate.astype(np.float32)
-    columns["text"] = pa.array(prediction.texts, type=pa.string())
-    columns["captioned"] = [text is not None for text in prediction.texts]
-    with atomic(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+def _prediction(prepared: PreparedSlide, table: pa.Table) -> SlidePrediction:
+    """Sort out what cannot be read and what is out of focus, and give the rest the order of its place on the slide."""
+    slide = prepared.slide
+    tiles = [
+        Tile(x=x, y=y, size_px=size, tissue=tissue)
+        for x, y, size, tissue in zip(
+            *(table[name].to_pylist() for name in ("x", "y", "size_px", "tissue")), strict=True
+        )
+    ]
+    errors, texts = table["error"].to_pylist(), table["text"].to_pylist()
+    unreadable = [(tile, reason) for tile, reason in zip(tiles, errors, strict=True) if reason is not None]
+    read = np.array([row for row, reason in enumerate(errors) if reason is None], dtype=int)
+    if not len(read):
+        raise InputError(f"{slide.path}: none of {len(tiles)} tiles can be read; replace the file")
+    # Focus is judged against the slide's own tiles, so only once all have been seen.
+    blurred = out_of_focus(table["sharpness"].to_numpy()[read])
+    kept = read[~blurred]
+    if not len(kept):
+        raise InputError(f"{slide.path}: all {len(read)} tiles are out of focus; scan the slide again")
+    kept = np.array(sorted(kept, key=lambda row: (tiles[row].y, tiles[row].x)))
+    # Row of the flat values: rows that were not read have none.
+    place = np.searchsorted(read, kept)
+    return SlidePrediction(
+        prepared=prepared,
+        tiles=tuple(tiles[row] for row in kept),
+        fused=_matrix(table["fused"], len(read))[place],
+        image=_matrix(table["image"], len(read))[place],
+        gate=table["gate"].to_numpy()[kept],
+        texts=tuple(texts[row] for row in kept),
+        rows=kept,
+        unreadable=tuple(unreadable),
+        blurred=tuple(tiles[row] for row in read[blurred]),
+    )
+
+
+def _matrix(column: pa.ChunkedArray, rows: int) -> np.ndarray:
+    """The lists of `column` as a matrix (rows, D); empty lists are left out."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(rows, -1)

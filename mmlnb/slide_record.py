@@ -1,13 +1,14 @@
-"""What is known of each slide of a run: one small JSON file as the mark that it is done, and the CSV made from all."""
+"""What is known of each slide of a run: one small JSON file as the mark that it is done."""
 
-import csv
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data.atomic import atomic, write_json
+from data.atomic import digest, write_json
+
+# A file system takes 255 bytes, and outputs and temporary files put something before and behind the name.
+LONGEST_NAME_BYTES = 200
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -33,9 +34,29 @@ class SlideRecord:
     """Reason to number of tiles left out."""
     mpp: float | None = None
     mpp_origin: str = ""
+    vendor: str = ""
+    """Format of the file, as its reader calls it."""
+    stain: str = ""
+    """How the colours were normalised: method, the slide's stain and the reference; empty for not at all."""
     seconds: float = 0.0
+    """Of the attempt that ended it."""
+    attempts: int = 1
     file: str = ""
     """What tells that the slide's file is still the same (see `file_stamp`)."""
+    stated_mpp: float | None = None
+    """Resolution that the slide manifest gave."""
+    usual_mpp: float | None = None
+    """Resolution that the command line gave for slides without."""
+    any_stain: bool = False
+    """Whether it was to be used whatever its stain."""
+
+    def settles(self, *, file: str, stated_mpp: float | None, usual_mpp: float | None, any_stain: bool) -> bool:
+        """Whether the slide need not be done again: same file, and nothing was stated since that concerns it."""
+        if (self.file, self.stated_mpp) != (file, stated_mpp):
+            return False
+        if self.usual_mpp != usual_mpp and self.mpp_origin not in ("file", "manifest"):
+            return False
+        return self.any_stain == any_stain or self.status == "ok"
 
 
 def file_stamp(path: Path) -> str:
@@ -48,60 +69,44 @@ def file_stamp(path: Path) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
+def is_too_long(slide: str) -> bool:
+    """Whether a part of the slide's path leaves no room for the names of its outputs."""
+    return any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME_BYTES for part in slide.split("/"))
+
+
+def printable(text: str) -> str:
+    """`text` as it can be written: bytes of a file name that are not UTF-8 become escapes such as \\udce4."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def read_records(folder: Path) -> list[SlideRecord]:
-    """Records of all slides that a run in `folder` has finished, sorted by slide."""
+    """Records of all slides that the runs in `folder` have ended, sorted by slide."""
     files = (folder / "records").rglob("*.json")
-    return sorted((_read(file) for file in files if not file.name.startswith(".")), key=lambda record: record.slide)
+    records = [_read(file) for file in files if not file.name.startswith(".")]
+    return sorted((record for record in records if record is not None), key=lambda record: record.slide)
 
 
-def _read(file: Path) -> SlideRecord:
-    return SlideRecord(**json.loads(file.read_text(encoding="utf-8")))
+def find_record(folder: Path, slide: str) -> SlideRecord | None:
+    """Record of one slide, or None where it has not ended."""
+    path = _path(folder, slide)
+    # Listed, since an NFS client may remember for a while that a single file was absent.
+    if not path.parent.is_dir() or path.name not in {other.name for other in path.parent.iterdir()}:
+        return None
+    return _read(path)
 
 
-class SlideRecords:
-    """The records of an output folder, in the order of the slides."""
+def write_record(folder: Path, record: SlideRecord) -> None:
+    """Write `record`, whole or not at all."""
+    write_json(_path(folder, record.slide), asdict(record))
 
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        self.folder = folder
-        self.class_names = class_names
-        self._records: dict[str, SlideRecord] = {}
 
-    def find(self, slide: str) -> SlideRecord | None:
-        """Record of a slide that an earlier run of the same settings finished, if there is one."""
-        path = self._path(slide)
-        if slide not in self._records and path.is_file():
-            self._records[slide] = _read(path)
-        return self._records.get(slide)
+def _path(folder: Path, slide: str) -> Path:
+    return folder / "records" / f"{digest(slide) if is_too_long(slide) else slide}.json"
 
-    def add(self, record: SlideRecord) -> None:
-        """Store `record`, and bring slides.csv up to date."""
-        write_json(self._path(record.slide), asdict(record))
-        self._records[record.slide] = record
-        self.write_csv()
 
-    def all(self) -> list[SlideRecord]:
-        """Every record, sorted by slide."""
-        return [self._records[slide] for slide in sorted(self._records)]
-
-    def write_csv(self) -> None:
-        """Write slides.csv, one row per slide."""
-        columns = [
-            *("slide", "status", "reason", "subtype"),
-            *(f"p_{name}" for name in self.class_names),
-            *(f"mean_p_{name}" for name in self.class_names),
-            *("patches", "captioned", "unreadable", "mpp", "mpp_origin", "seconds"),
-        ]
-        with (
-            atomic(self.folder / "slides.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            for record in self.all():
-                row = asdict(record)
-                row |= {f"p_{name}": f"{value:.6f}" for name, value in record.probabilities.items()}
-                row |= {f"mean_p_{name}": f"{value:.6f}" for name, value in record.mean_probabilities.items()}
-                writer.writerow(row | {"seconds": f"{record.seconds:.2f}", "mpp": record.mpp or ""})
-
-    def _path(self, slide: str) -> Path:
-        return self.folder / "records" / f"{slide}.json"
+def _read(file: Path) -> SlideRecord | None:
+    try:
+        return SlideRecord(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        # A power cut may leave a file without its content, and another version other fields: the slide is done again.
+        return None

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data.atomic import digest
-from data.errors import InputError
+from data.out_of_memory import run_in_batches
 from data.taxonomy import Taxonomy, load_taxonomy
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM
 from vlm_finetune.generate import Caption, Decoding, generate
@@ -26,7 +25,7 @@ class Captioner:
         prompt: what to ask; None takes the adapter's prompt, or the default one without an adapter.
         taxonomy: fills `{tissue}` in the default prompt.
         decoding: greedy by default.
-        batch_size: patches described at once.
+        batch_size: patches described at once; halves where memory runs out.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto", "float32", "bfloat16" or "float16".
 
@@ -58,19 +57,15 @@ class Captioner:
 
     def describe(self, images: Sequence[np.ndarray]) -> list[Caption]:
         """Captions of `images` (RGB uint8 (H, W, 3), any size), in their order, whatever the batches."""
-        captions: list[Caption] = []
-        for start in range(0, len(images), self.batch_size):
-            captions += self._batch(images[start : start + self.batch_size])
-        return captions
+        loaded = self.loaded
+        batches, self.batch_size = run_in_batches(
+            lambda some: generate(loaded.model, loaded.processor, self.prompt, some, self.decoding),
+            images,
+            size=self.batch_size,
+            name="captioning",
+        )
+        return [caption for batch in batches for caption in batch]
 
     def row_key(self, image: np.ndarray) -> str:
         """Hash of all that decides the caption of `image`: pixels, prompt, model, adapter, data type, decoding."""
         return digest(self.key, str(image.shape), np.ascontiguousarray(image).tobytes())
-
-    def _batch(self, images: Sequence[np.ndarray]) -> list[Caption]:
-        try:
-            return generate(self.loaded.model, self.loaded.processor, self.prompt, images, self.decoding)
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"out of memory at --batch_size {self.batch_size} with {self.prompt.image_px} px; give a smaller one"
-            ) from error

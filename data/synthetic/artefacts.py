@@ -1,12 +1,13 @@
-"""What goes wrong on a slide: a fold, a pen mark and an area out of focus."""
+"""What goes wrong on a slide: a fold, a pen mark, an area out of focus and an edge of the glass."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from data.synthetic.style import PatientStyle
+from data.synthetic.texture import smooth_noise
 
-GLASS, TISSUE, PEN, FOLD, OUT_OF_FOCUS = range(5)
+GLASS, TISSUE, PEN, FOLD, OUT_OF_FOCUS, EDGE = range(6)
 """Values of a slide's truth mask."""
 
 Image = NDArray[np.uint8]
@@ -93,6 +94,60 @@ def add_pen(image: Image, tissue: Mask, *, mpp: float, rng: np.random.Generator)
     share = band[window] / np.float32(255) * streaks
     image[window] = (image[window] * (1 - share[..., None] * (1 - ink))).astype(np.uint8)
     return _shrink(band, tissue.shape)
+
+
+def add_edge(
+    image: Image, shape: tuple[int, int], style: PatientStyle, *, mpp: float, rng: np.random.Generator
+) -> Mask:
+    """Draw the straight edge of the coverslip or of the slide near one side, in place.
+
+    The coverslip's is a dark line with a bright fringe of refraction inside and a shadow outside, over whatever tissue
+    it crosses; beyond the slide's edge lies nothing but dull grey.
+
+    Args:
+        image: RGB (H, W, 3).
+        shape: Rows and columns of the mask, (H / 16, W / 16).
+        style: Gives the colour of glass.
+        mpp: Micrometres per pixel.
+        rng: Source of every draw.
+
+    Returns:
+        Where at least a fifth of the light is lost, of `shape`.
+    """
+    # A turned view, so that the edge always lies near its left side.
+    turns = int(rng.integers(4))
+    view = np.rot90(image, turns)
+    height, width = view.shape[:2]
+    inset, tilt = rng.uniform(0.03, 0.10) * width, rng.uniform(-0.02, 0.02)
+    of_slide = rng.random() < 0.5
+    depth, thickness = rng.uniform(0.3, 0.5), rng.uniform(18, 34)
+    shadow, reach, veil = rng.uniform(0.2, 0.32), rng.uniform(50, 120), rng.uniform(0.01, 0.04)
+    dullness = rng.uniform(0.22, 0.42)
+    rows = np.arange(height, dtype=np.float32)
+    along = smooth_noise(rng, (height, 1), 160 / mpp)[:, 0]
+    line = inset + tilt * (rows - height / 2) + 2 / mpp * along
+    window = slice(0, min(width, int(line.max() + 100 / mpp) + 1))
+    # Micrometres outwards from the line, (height, window).
+    out = (line[:, None] - np.arange(window.stop, dtype=np.float32)) * mpp
+    uneven = 1 + 0.12 * np.clip(along, -2, 2)[:, None]
+    lost = np.zeros(view[:, window].shape, dtype=np.float32)
+    for channel, shift in enumerate((-1.5, 0.0, 1.5)):
+        # Glass refracts blue more than red, which tints the fringes.
+        away = out + np.float32(shift)
+        density = depth * uneven * np.exp(-((away / thickness) ** 2)) - 0.02 * np.exp(-(((away + 38) / 7) ** 2))
+        beyond = dullness if of_slide else veil + shadow * uneven * np.exp(-np.maximum(away, 0) / reach)
+        lost[..., channel] = np.maximum(density, beyond * np.clip(away / 6 + 0.5, 0, 1))
+    light = 10**-lost
+    under = view[:, window].astype(np.float32)
+    if of_slide:
+        past = np.clip(out / 6 + 0.5, 0, 1)[..., None]
+        under += past * (
+            255 * style.glass + style.noise * rng.standard_normal((*out.shape, 1), dtype=np.float32) - under
+        )
+    view[:, window] = np.clip(np.rint(under * light), 0, 255)
+    dark = np.zeros((height, width), dtype=np.uint8)
+    dark[:, window] = np.where(light.mean(axis=-1) < 0.8, 255, 0)
+    return _shrink(np.ascontiguousarray(np.rot90(dark, -turns)), shape)
 
 
 def _pick(preferred: Mask, otherwise: Mask, rng: np.random.Generator) -> tuple[float, float]:

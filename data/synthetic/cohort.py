@@ -39,8 +39,9 @@ def synth(config: SynthConfig) -> Path:
 
     Writes `patches/<patient>/<number>.jpg` with `labels.csv` (file_name, patient_id, label, description, mpp, findings
     as JSON), `slides/<patient>.tiff` with `slides.csv` (slide: the file's name in `slides`, patient_id, label, mpp),
-    and `truth/<patient>.png`, the mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus. The
-    same configuration gives the same bytes with any number of workers; a cohort that was cut off is drawn again.
+    and `truth/<patient>.png`, the mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus, 5 edge
+    of coverslip or slide. The same configuration gives the same bytes with any number of workers; a cohort that was cut
+    off is drawn again.
 
     Returns:
         The output folder.

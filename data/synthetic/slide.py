@@ -1,4 +1,4 @@
-"""Whole slides: pieces of tissue on glass with a fold, a pen mark and an area out of focus, as a pyramidal TIFF."""
+"""Whole slides: pieces of tissue on glass with a fold, a pen mark, an area out of focus and an edge, as a TIFF."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from data.atomic import atomic
 from data.synthetic.amounts import draw_amounts, draw_findings
-from data.synthetic.artefacts import FOLD, OUT_OF_FOCUS, PEN, TISSUE, add_fold, add_out_of_focus, add_pen
+from data.synthetic.artefacts import (
+    EDGE,
+    FOLD,
+    OUT_OF_FOCUS,
+    PEN,
+    TISSUE,
+    add_edge,
+    add_fold,
+    add_out_of_focus,
+    add_pen,
+)
 from data.synthetic.layout import grid_shape, lay_out
 from data.synthetic.shape import draw_pieces, draw_regions
 from data.synthetic.style import PatientStyle
@@ -31,7 +41,7 @@ class DrawnSlide:
     image: NDArray[np.uint8]
     """RGB (H, W, 3)."""
     truth: NDArray[np.uint8]
-    """0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus; (H / 16, W / 16)."""
+    """0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus, 5 edge of coverslip or slide; (H / 16, W / 16)."""
 
 
 def draw_slide(
@@ -71,7 +81,9 @@ def draw_slide(
     fold = add_fold(image, tissue, style, mpp=mpp, rng=rng)
     blurred = add_out_of_focus(image, tissue, mpp=mpp, rng=rng)
     pen = add_pen(image, tissue, mpp=mpp, rng=rng)
-    for mask, value in ((blurred, OUT_OF_FOCUS), (fold, FOLD), (pen, PEN)):
+    # The last, so that what was drawn before does not depend on it.
+    edge = add_edge(image, small, style, mpp=mpp, rng=rng)
+    for mask, value in ((blurred, OUT_OF_FOCUS), (fold, FOLD), (pen, PEN), (edge, EDGE)):
         truth[mask] = value
     return DrawnSlide(image=image, truth=truth)
 

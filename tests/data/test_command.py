@@ -8,6 +8,7 @@ from data.command import config_yaml, make_config, parse_config, preset_names, r
 from data.config import PrepareConfig
 from data.errors import InputError
 from fusion.config import TrainConfig
+from mmlnb.config import InferConfig
 
 
 def parse(*argv: str) -> PrepareConfig:
@@ -34,6 +35,21 @@ def test_a_wrong_setting_is_one_line_that_says_what_is_right(argv: list[str], me
     with pytest.raises(InputError, match=message) as caught:
         parse(*argv)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "switched"),
+    [
+        (["a", "b", "--hdf5"], True),
+        (["--hdf5", "a", "b"], True),
+        (["a", "--hdf5", "false", "b"], False),
+        (["a", "b", "--hdf5=true"], True),
+        (["a", "b"], False),
+    ],
+)
+def test_a_switch_needs_no_value(argv: list[str], switched: bool) -> None:
+    config = parse_config(InferConfig, argv, name="infer", positional=("slides", "out"))
+    assert (config.slides, config.out, config.hdf5) == (Path("a"), Path("b"), switched)
 
 
 def test_arguments_without_a_name_may_stand_anywhere_and_too_many_are_named() -> None:

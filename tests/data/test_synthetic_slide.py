@@ -6,7 +6,7 @@ import numpy as np
 import openslide
 import pytest
 
-from data.synthetic.artefacts import FOLD, GLASS, OUT_OF_FOCUS, PEN, TISSUE
+from data.synthetic.artefacts import EDGE, FOLD, GLASS, OUT_OF_FOCUS, PEN, TISSUE
 from data.synthetic.slide import DrawnSlide, draw_slide, write_slide
 from data.synthetic.style import draw_style
 from data.taxonomy import load_taxonomy
@@ -51,13 +51,25 @@ def test_tissue_covers_a_quarter_to_a_third_of_white_glass(drawn: DrawnSlide) ->
 
 
 def test_every_artefact_is_there_and_does_what_its_name_says(drawn: DrawnSlide) -> None:
-    assert {GLASS, TISSUE, PEN, FOLD, OUT_OF_FOCUS} == set(np.unique(drawn.truth))
+    assert {GLASS, TISSUE, PEN, FOLD, OUT_OF_FOCUS, EDGE} == set(np.unique(drawn.truth))
     grey = drawn.image.astype(float).mean(axis=-1)
     small = shrunk(drawn.image.astype(float)).mean(axis=-1)
     assert small[drawn.truth == FOLD].mean() < small[drawn.truth == TISSUE].mean() - 15
     assert small[drawn.truth == PEN].mean() < 160
     detail = np.abs(np.diff(grey, axis=1, append=grey[:, -1:])).reshape(128, 16, 128, 16).mean(axis=(1, 3))
     assert detail[drawn.truth == OUT_OF_FOCUS].mean() < 0.5 * detail[drawn.truth == TISSUE].mean()
+
+
+def test_the_edge_is_grey_darker_than_glass_and_runs_straight_along_one_side(drawn: DrawnSlide) -> None:
+    edge = drawn.truth == EDGE
+    pixels = shrunk(drawn.image.astype(float))[edge]
+    assert np.median(pixels.max(axis=-1)) < 0.8 * np.median(shrunk(drawn.image.astype(float))[drawn.truth == GLASS])
+    assert np.median(np.ptp(pixels, axis=-1)) < 12
+    # Turned so that it lies on the left.
+    turned = next(view for view in (np.rot90(edge, turns) for turns in range(4)) if view[:, :26].any(axis=1).all())
+    innermost = turned.shape[1] - 1 - turned[:, ::-1].argmax(axis=1)
+    rows = np.arange(len(turned))
+    assert np.abs(innermost - np.polyval(np.polyfit(rows, innermost, 1), rows)).max() < 2
 
 
 def test_blocks_meet_without_a_seam(drawn: DrawnSlide) -> None:

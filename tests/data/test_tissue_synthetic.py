@@ -1,4 +1,4 @@
-"""Tissue, pen and folds against the truth of synthetic slides."""
+"""Tissue, pen, folds and edges against the truth of synthetic slides."""
 
 from pathlib import Path
 
@@ -6,16 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data.slide import open_slide
-from data.synthetic.artefacts import FOLD, OUT_OF_FOCUS, PEN, TISSUE
+from data.synthetic.artefacts import EDGE, FOLD, PEN
+from data.synthetic.score import score_slide
 from data.synthetic.slide import draw_slide, write_slide
 from data.synthetic.style import draw_style
 from data.taxonomy import load_taxonomy
-from data.tiles import plan_tiles
-from data.tissue import find_tissue
-
-TILE_PX = 224
-TRUTH_STEP = 16
 
 
 @pytest.mark.parametrize("seed", [11, 12])
@@ -26,26 +21,15 @@ def test_masks_agree_with_what_was_drawn(tmp_path: Path, seed: int) -> None:
     drawn = draw_slide(next(iter(taxonomy.classes.values())), taxonomy, style, size_px=3072, mpp=0.5, rng=rng)
     write_slide(drawn.image, tmp_path / "slide.tiff", mpp=0.5, jpeg_quality=style.jpeg_quality)
 
-    slide = open_slide(tmp_path / "slide.tiff")
-    masks = find_tissue(slide.overview())
+    score = score_slide(drawn, tmp_path / "slide.tiff")
+    assert score.tissue_iou >= 0.9
+    masks = score.masks
     truth = cv2.resize(drawn.truth, masks.tissue.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    tissue = np.isin(truth, (TISSUE, FOLD, OUT_OF_FOCUS))
-    assert (masks.tissue & tissue).sum() >= 0.9 * (masks.tissue | tissue).sum()
     assert masks.pen[truth == PEN].mean() >= 0.9
     assert masks.fold[truth == FOLD].mean() >= 0.6
-
-    plan = plan_tiles(slide, masks, target_mpp=0.5, tile_px=TILE_PX)
-    shares = {
-        (tile.x, tile.y): drawn.truth[
-            tile.y // TRUTH_STEP : (tile.y + TILE_PX) // TRUTH_STEP,
-            tile.x // TRUTH_STEP : (tile.x + TILE_PX) // TRUTH_STEP,
-        ]
-        for tile in [*plan.tiles, *(tile for tile, _ in plan.rejected)]
-    }
-    kept = {(tile.x, tile.y) for tile in plan.tiles}
-    good = {place for place, share in shares.items() if np.isin(share, (TISSUE, OUT_OF_FOCUS)).mean() > 0.6}
-    good = {place for place in good if not np.isin(shares[place], (PEN, FOLD)).any()}
-    inked = {place for place, share in shares.items() if (share == PEN).mean() > 0.15}
-    assert len(good) > 20
-    assert len(good - kept) <= 0.05 * len(good)
-    assert len(inked - kept) >= 0.9 * len(inked)
+    assert masks.edge[truth == EDGE].mean() >= 0.9
+    assert score.good_tiles > 20
+    assert score.good_tiles_lost <= 0.05 * score.good_tiles
+    for kind in ("pen", "edge"):
+        assert score.rejected[kind].total()
+        assert score.rejected[kind]["kept"] <= 0.1 * score.rejected[kind].total()

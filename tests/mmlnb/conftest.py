@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cut_slide import cut_two_slides
+
+import mmlnb
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +37,21 @@ def demo_run(reduced_demo: dict[str, Any], tmp_path_factory: pytest.TempPathFact
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder / "run"
+
+
+@pytest.fixture
+def run(demo_run: Path) -> Callable[..., int]:
+    """`mmlnb.infer` with the demo's bundle and, unless said otherwise, without captions."""
+
+    def infer(slides: Path, out: Path, **settings: Any) -> int:
+        status = mmlnb.infer(slides, out, **{"bundle": demo_run / "bundle", "caption": "none", **settings})
+        assert isinstance(status, int)
+        return status
+
+    return infer
+
+
+@pytest.fixture
+def two_slides(real_data: Path, tmp_path: Path) -> Path:
+    """Folder with the small slides a.tiff and b.tiff."""
+    return cut_two_slides(real_data, tmp_path / "slides")

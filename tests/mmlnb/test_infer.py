@@ -143,18 +143,22 @@ def test_a_slide_without_resolution_is_refused_by_name_until_one_is_given(
         ({"bundle": "empty"}, "empty: holds no bundle"),
         ({"slide_manifest": "nowhere.csv"}, r"nowhere\.csv: no such slide manifest"),
         ({"slide_manifest": "bad.csv"}, r"bad\.csv, line 3: mpp is not a number"),
+        ({"slide_manifest": "stain.csv"}, r"stain\.csv, line 2: any_stain is 'perhaps'; give yes or no"),
         ({"slide_manifest": "empty.csv"}, r"empty\.csv: not a CSV file"),
         ({"slide_manifest": "other.csv"}, r"other\.csv, line 2: no slide elsewhere\.svs below the folder"),
         ({"slide_manifest": "twice.csv"}, r"twice\.csv, line 3: the slide occurs twice"),
         ({"slide_manifest": "short.csv"}, r"short\.csv: column mpp is missing"),
         ({"out": "full"}, "full: is not empty"),
+        ({"coordinates": "nowhere"}, "nowhere: no such folder"),
+        ({"stain_reference": "patch.png"}, r"patch\.png: give --normalise"),
     ],
 )
 def test_wrong_usage_is_one_line(demo_run: Path, tmp_path: Path, settings: dict[str, str], message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.docx").touch()
-    (tmp_path / "bad.csv").write_text("slide,mpp\na,0.5\nb,half\n")
+    (tmp_path / "bad.csv").write_text("slide,mpp\nS001.tiff,0.5\nS002.tiff,half\n")
+    (tmp_path / "stain.csv").write_text("slide,any_stain\nS001.tiff,perhaps\n")
     (tmp_path / "short.csv").write_text("slide\na\n")
     (tmp_path / "empty.csv").touch()
     (tmp_path / "other.csv").write_text("slide,mpp\nelsewhere.svs,0.5\n")

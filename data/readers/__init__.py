@@ -1,0 +1,1 @@
+"""Readers of slide files: one file each, named in the registry."""
