@@ -15,7 +15,7 @@ from data.tiles import Tile
 PART = 64
 """Most tiles that are read in one go, which a buffer of the pool has to hold."""
 SMALLEST_PART = 8
-PARTS_EACH = 8
+PARTS_EACH = 2
 
 
 @dataclass(frozen=True, eq=False)
