@@ -52,6 +52,8 @@ class PreparedSlide:
     plan: TilePlan
     stain: Stain | None
     """The slide's own stain, where colours are normalised."""
+    doubt: str = ""
+    """Why it would have been skipped, where it is used whatever its stain."""
 
 
 def prepare_slide(path: Path, slide_id: str, request: SlideRequest, _: np.ndarray | None = None) -> PreparedSlide:
@@ -72,11 +74,13 @@ def prepare_slide(path: Path, slide_id: str, request: SlideRequest, _: np.ndarra
         if overview.unreadable.all():
             raise InputError(f"{path}: no part of the slide can be read; replace the file or leave it out")
         tissue = find_tissue(overview)
-        if not request.any_stain:
-            try:
-                check_stain(overview, tissue, name=str(path))
-            except InputError as error:
+        doubt = ""
+        try:
+            check_stain(overview, tissue, name=str(path))
+        except InputError as error:
+            if not request.any_stain:
                 raise NotForUs(str(error)) from error
+            doubt = str(error).removeprefix(f"{path}: ").partition(", expected")[0].partition(";")[0]
         plan = _plan(slide, tissue, request)
         return PreparedSlide(
             slide=slide,
@@ -85,6 +89,7 @@ def prepare_slide(path: Path, slide_id: str, request: SlideRequest, _: np.ndarra
             tissue=tissue,
             plan=plan,
             stain=_stain(slide, plan, request.reference) if request.reference else None,
+            doubt=doubt,
         )
 
 

@@ -170,9 +170,12 @@ class SlideCaller:
                 f"the file is {prepared.plan.upsampling:.1f} times coarser than the {prepared.plan.target_mpp:g} µm/px "
                 "the models were trained on"
             )
+        if prepared.doubt:
+            remarks.append(f"{prepared.doubt}, and used all the same because of any_stain")
         stain = ""
         if prepared.stain is not None and self.pipeline.reference is not None:
-            stain = f"{prepared.stain.method}, {prepared.stain.parameters} to {self.pipeline.reference.source}"
+            numbers = ", ".join(" ".join(f"{value:.3f}" for value in row) for row in prepared.stain.parameters)
+            stain = f"{prepared.stain.method}: {numbers}; to {self.pipeline.reference.source}"
         return replace(
             base,
             status="ok",
