@@ -10,6 +10,7 @@ import yaml
 
 from data.atomic import digest
 from data.errors import InputError
+from data.quantities import Quantity, parse_quantity
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Value:
     """Noun phrases a report uses for it; descriptions of synthetic tissue are written with them."""
     words: tuple[str, ...] = ()
     """Words that state this value when they stand beside a term of the finding."""
+    numbers: tuple[Quantity, ...] = ()
+    """Amounts that state this value beside a term of the finding."""
     draw: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Amount of each drawing primitive in synthetic tissue, as (low, high)."""
 
@@ -53,11 +56,24 @@ class Subtype:
 
 @dataclass(frozen=True)
 class Negation:
-    """Cues that deny a finding."""
+    """Cues that deny a finding or leave it open, and what ends their reach."""
 
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    ends: tuple[str, ...]
+    before: tuple[str, ...] = ()
+    """Deny what follows them."""
+    after: tuple[str, ...] = ()
+    """Deny what stands before them."""
+    ends: tuple[str, ...] = ()
+    """No cue reaches across these."""
+    soft_ends: tuple[str, ...] = ()
+    """A cue that has found what it denies does not reach across these."""
+    harmless: tuple[str, ...] = ()
+    """Phrases that hold a cue or an end but are none."""
+    open_before: tuple[str, ...] = ()
+    """Leave open whether what follows is there, or speak of other tissue ("previously reported")."""
+    open_after: tuple[str, ...] = ()
+    """Leave open whether what stands before is there ("cannot be excluded")."""
+    seen: tuple[str, ...] = ()
+    """Say that something is there, without a degree; "not" and one of these deny what stands before."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,7 @@ def _build(content: dict[str, Any], source: str) -> Taxonomy:
                 name=str(value),
                 phrases=tuple(spec["phrases"]),
                 words=tuple(spec.get("words", ())),
+                numbers=tuple(parse_quantity(str(amount)) for amount in spec.get("numbers", ())),
                 draw={primitive: (float(low), float(high)) for primitive, (low, high) in spec.get("draw", {}).items()},
             )
             for value, spec in entry["values"].items()
@@ -169,12 +186,11 @@ def _build(content: dict[str, Any], source: str) -> Taxonomy:
         classes[subtype.name] = subtype
     if len(classes) < 2:
         raise InputError(f"{source}: a taxonomy needs at least two classes; add them under `classes`")
-    negation = content.get("negation", {})
     return Taxonomy(
         name=content["name"],
         tissue=content["tissue"],
         classes=classes,
         findings=findings,
-        negation=Negation(*(tuple(negation.get(part, ())) for part in ("before", "after", "ends"))),
+        negation=Negation(**{part: tuple(cues) for part, cues in content.get("negation", {}).items()}),
         source=yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     )

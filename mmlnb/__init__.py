@@ -17,6 +17,8 @@ if sys.argv[:1] == ["-m"] and sys.path[:1] == [str(Path.cwd())] != [str(Path(__f
 def __getattr__(name: str) -> Any:
     from mmlnb.commands import COMMANDS
 
-    if name in COMMANDS:
-        return COMMANDS[name].call
+    # `evaluate-captions` on the command line is `evaluate_captions` here.
+    command = COMMANDS.get(name.replace("_", "-"))
+    if command is not None:
+        return command.call
     raise AttributeError(f"module 'mmlnb' has no attribute {name!r}")

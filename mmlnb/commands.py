@@ -20,6 +20,8 @@ class Command:
     """`module:function` that takes them."""
     positional: tuple[str, ...] = ()
     """Settings that leading arguments fill, in order."""
+    network: bool = False
+    """Whether it may reach the network, where it is asked to by name."""
 
     def main(self, argv: list[str]) -> int:
         """Run from command-line arguments; return the exit status."""
@@ -40,8 +42,7 @@ class Command:
         return _load(self.run)(make_config(_load(self.config), name=self.name, config=config, **named, **settings))
 
     def _stay_offline(self) -> None:
-        # Only `prefetch` may reach the network, and only because it was asked to by name.
-        if self.name != "prefetch":
+        if not self.network:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
@@ -81,10 +82,23 @@ COMMANDS = {
             "vlm_finetune.train:finetune",
         ),
         Command(
+            "export-adapter",
+            "merge an adapter into its base, with a proof that it says the same",
+            "vlm_finetune.export_config:ExportConfig",
+            "vlm_finetune.export:export_adapter",
+            network=True,
+        ),
+        Command(
             "caption",
             "let the fine-tuned model describe every patch of a manifest",
             "vlm_finetune.config:CaptionConfig",
             "vlm_finetune.caption:caption",
+        ),
+        Command(
+            "evaluate-captions",
+            "judge captions: findings against those that are there, wording against references",
+            "vlm_finetune.judge.config:EvaluateCaptionsConfig",
+            "vlm_finetune.judge.evaluate:evaluate_captions",
         ),
         Command(
             "train",
@@ -130,6 +144,7 @@ COMMANDS = {
             "mmlnb.config:PrefetchConfig",
             "mmlnb.hub:prefetch",
             ("model",),
+            network=True,
         ),
     )
 }

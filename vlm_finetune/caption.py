@@ -18,6 +18,7 @@ from data.image import read_image
 from data.manifest import image_path, read_manifest
 from data.taxonomy import load_taxonomy
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
+from vlm_finetune.unseen import Row, choose_adapters
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -59,36 +60,45 @@ def caption(config: CaptionConfig) -> Path:
     """
     from tqdm import tqdm
 
-    from vlm_finetune.model import process_state
+    from vlm_finetune.model import process_state, weights_key
 
     rows = _select(config)
+    shares = choose_adapters(config.adapter, rows, allow_seen=config.seen_patients == "allow")
     state = process_state(config.device)
-    captioner = _captioner(config)
+    # Loaded before the folder is claimed, so that what does not fit leaves no mark.
+    captioner = _captioner(config, shares[0][0])
+    key = captioner.key if len(shares) == 1 else digest(captioner.key, *(weights_key(a) for a, _ in shares if a))
     # Every process looks before the first one writes its mark.
-    check_claim(config.out, key=captioner.key)
+    check_claim(config.out, key=key)
     state.wait_for_everyone()
     if state.is_main_process:
-        claim(config.out, key=captioner.key)
+        claim(config.out, key=key)
     state.wait_for_everyone()
     # Every process reads what is there before any writes, so that all number their parts from the same place.
     existing = read_captions(config.out, missing_ok=True)
     number = 1 + max((part_number(path) for path in config.out.glob(PATTERN)), default=-1)
     state.wait_for_everyone()
     done = set(zip(existing["patch_id"], existing["key"], strict=True))
-    share = list(rows)[state.process_index :: state.num_processes]
+    own = [(adapter, share[state.process_index :: state.num_processes]) for adapter, share in shares]
 
     finished: list[CaptionRow] = []
     failed = 0
-    with tqdm(total=len(share), desc="caption", unit="patch", disable=not state.is_local_main_process) as bar:
-        for batch in _batched(_unfinished(share, config.manifest, captioner, done, bar.update), captioner.batch_size):
-            fresh = _describe(batch, captioner)
-            failed += sum(row.error is not None for row in fresh)
-            finished += fresh
-            bar.update(len(fresh))
-            bar.set_postfix(failed=failed)
-            while len(finished) >= config.rows_per_part:
-                _write_part(finished[: config.rows_per_part], config.out, state.process_index, number)
-                finished, number = finished[config.rows_per_part :], number + 1
+    total = sum(len(share) for _, share in own)
+    with tqdm(total=total, desc="caption", unit="patch", disable=not state.is_local_main_process) as bar:
+        for adapter, share in own:
+            if adapter != shares[0][0]:
+                del captioner  # one model at a time
+                captioner = _captioner(config, adapter)
+            todo = _unfinished(share, config.manifest, captioner, done, bar.update)
+            for batch in _batched(todo, captioner.batch_size):
+                fresh = _describe(batch, captioner)
+                failed += sum(row.error is not None for row in fresh)
+                finished += fresh
+                bar.update(len(fresh))
+                bar.set_postfix(failed=failed)
+                while len(finished) >= config.rows_per_part:
+                    _write_part(finished[: config.rows_per_part], config.out, state.process_index, number)
+                    finished, number = finished[config.rows_per_part :], number + 1
         if finished:
             _write_part(finished, config.out, state.process_index, number)
     state.wait_for_everyone()
@@ -97,6 +107,9 @@ def caption(config: CaptionConfig) -> Path:
         captions = read_captions(config.out)
         errors = captions["error"].notna().sum()
         print(f"{len(captions)} patches described in {config.out}, {errors} of them with an error")
+        folds = sum(len(share) for adapter, share in shares if adapter != config.adapter)
+        if folds:
+            print(f"{folds} of them by an adapter that has not seen their patient ({len(shares) - 1} folds)")
     return config.out
 
 
@@ -117,8 +130,8 @@ def features() -> "Features":
     )
 
 
-def _select(config: CaptionConfig) -> list[tuple[str, str]]:
-    """Patch id and image of the rows to describe."""
+def _select(config: CaptionConfig) -> list[Row]:
+    """The rows to describe."""
     frame = read_manifest(config.manifest)
     wanted = frame[frame["split"].isna() | frame["split"].isin(config.splits)]
     if wanted.empty:
@@ -129,15 +142,15 @@ def _select(config: CaptionConfig) -> list[tuple[str, str]]:
             f"{config.manifest}: {len(inside)} rows such as {inside['patch_id'].iloc[0]} have no image file; "
             "patches inside slides are described by `mmlnb infer`"
         )
-    return list(zip(wanted["patch_id"], wanted["image"], strict=True))
+    return [Row(*row) for row in zip(wanted["patch_id"], wanted["image"], wanted["patient_id"], strict=True)]
 
 
-def _captioner(config: CaptionConfig) -> "Captioner":
+def _captioner(config: CaptionConfig, adapter: Path | None) -> "Captioner":
     from vlm_finetune.captioner import Captioner
 
     return Captioner(
         model=config.model,
-        adapter=config.adapter,
+        adapter=adapter,
         prompt=asked_prompt(config),
         taxonomy=load_taxonomy(config.taxonomy),
         decoding=_decoding(config),
@@ -183,7 +196,7 @@ def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
 
 
 def _unfinished(
-    share: Iterable[tuple[str, str]],
+    share: Iterable[Row],
     manifest: Path,
     captioner: "Captioner",
     done: set[tuple[str, str]],
@@ -191,8 +204,8 @@ def _unfinished(
 ) -> Iterator[_Patch]:
     """Patches of `share` that are not `done`, in order, read ahead by threads; `skip` is told of each that is."""
 
-    def read(patch_id: str, image: str) -> _Patch:
-        path = image_path(manifest, image)
+    def read(row: Row) -> _Patch:
+        patch_id, path = row.patch_id, image_path(manifest, row.image)
         try:
             pixels = read_image(path)
         except InputError as error:
@@ -204,10 +217,10 @@ def _unfinished(
 
     with ThreadPoolExecutor(2) as pool:
         todo = iter(share)
-        ahead: list[Future[_Patch]] = [pool.submit(read, *row) for row in islice(todo, 2 * captioner.batch_size)]
+        ahead: list[Future[_Patch]] = [pool.submit(read, row) for row in islice(todo, 2 * captioner.batch_size)]
         while ahead:
             patch = ahead.pop(0).result()
-            ahead += [pool.submit(read, *row) for row in islice(todo, 1)]
+            ahead += [pool.submit(read, row) for row in islice(todo, 1)]
             if (patch.patch_id, patch.key) in done:
                 skip(1)
             else:

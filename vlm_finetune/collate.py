@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from data.errors import InputError
+from vlm_finetune.encode import apply_template
 from vlm_finetune.prompt import PatchPrompt
 
 IGNORED = -100
@@ -28,18 +29,21 @@ class AnswerForm:
     @classmethod
     def of(cls, processor: Any, prompt: PatchPrompt) -> "AnswerForm":
         """Form read from the chat template of `processor`."""
-        before = processor.apply_chat_template(prompt.messages(), tokenize=False, add_generation_prompt=True)
-        whole = processor.apply_chat_template(prompt.messages(_MARK), tokenize=False)
-        lead, found, tail = whole[len(before) :].partition(_MARK)
-        if not whole.startswith(before) or not found:
+        before = apply_template(processor, prompt.messages(), tokenize=False, add_generation_prompt=True)
+        whole = apply_template(processor, prompt.messages(_MARK), tokenize=False)
+        head, found, tail = whole.rpartition(_MARK)
+        # Some templates space a finished turn otherwise than one to be written; the model will meet the latter.
+        if not found or not (head.startswith(before) or head.rstrip() == before.rstrip()):
             raise InputError(
                 f"{type(processor).__name__}: its chat template does not continue the prompt with the answer, "
                 "so labels cannot be told from prompt; give the model another chat_template.jinja"
             )
         tokenizer = processor.tokenizer
         closing = tokenizer(tail, add_special_tokens=False)["input_ids"]
-        special = [token for token in closing if token in tokenizer.all_special_ids]
-        return cls(lead=lead, end_id=special[0] if special else tokenizer.eos_token_id)
+        # Not all_special_ids: the end of turn of Gemma 3 is none of the named special tokens.
+        special = [token for token in closing if token in tokenizer.added_tokens_decoder]
+        end_id = special[0] if special else tokenizer.eos_token_id
+        return cls(lead=head[len(before) :] if head.startswith(before) else "", end_id=end_id)
 
 
 @dataclass(frozen=True)

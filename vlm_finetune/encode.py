@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 
 from data.errors import InputError
 from vlm_finetune.prompt import PatchPrompt
+
+# Switches by which image processors cut one image into several; a patch is square and small, and is to be seen whole.
+_CUTTING = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan", "split_image")
 
 
 def encode_prompts(images: Sequence[np.ndarray], prompt: PatchPrompt, processor: Any) -> dict[str, torch.Tensor]:
@@ -24,7 +28,8 @@ def encode_prompts(images: Sequence[np.ndarray], prompt: PatchPrompt, processor:
         patch = Image.fromarray(prompt.resize(image))
         messages[-1]["content"] = [{"type": "image", "image": patch}, *messages[-1]["content"][1:]]
         conversations.append(messages)
-    encoded = processor.apply_chat_template(
+    encoded = apply_template(
+        processor,
         conversations,
         tokenize=True,
         add_generation_prompt=True,
@@ -36,23 +41,56 @@ def encode_prompts(images: Sequence[np.ndarray], prompt: PatchPrompt, processor:
     return dict(encoded)
 
 
+def apply_template(processor: Any, conversations: Sequence[Any], **settings: Any) -> Any:
+    """What the chat template of `processor` makes of one conversation or several.
+
+    Raises:
+        InputError: there is no template, or it has no place for the image or one of the roles.
+    """
+    try:
+        return processor.apply_chat_template(conversations, **settings)
+    except (TemplateError, ValueError) as error:
+        raise InputError(
+            f"{type(processor).__name__}: its chat template cannot take the prompt ({' '.join(str(error).split())}); "
+            "try an empty --system, or give the model another chat_template.jinja"
+        ) from error
+
+
 def set_image_size(processor: Any, image_px: int) -> None:
-    """Make an image processor that limits pixels by area keep a patch of `image_px` on a side."""
+    """Make a processor show a patch of `image_px` on a side whole and at its size, where it has settings for that."""
     images = processor.image_processor
+    whole = dict.fromkeys((name for name in _CUTTING if hasattr(images, name)), False)
+    # What a processor hands to its image processor has precedence over the latter's own settings.
+    processor.images_kwargs = {**getattr(processor, "images_kwargs", {}), **whole}
     if _factor(images) is not None:
         side = _expected_px(images, image_px)
         images.size = {"shortest_edge": side**2, "longest_edge": side**2}
 
 
 def check_image_size(encoded: dict[str, torch.Tensor], prompt: PatchPrompt, processor: Any) -> None:
-    """Make sure of the size that the tower will see, where the model says it: some processors ignore their limits."""
-    grids = encoded.get("image_grid_thw")
-    if grids is None or _factor(processor.image_processor) is None:
-        return
-    side = _expected_px(processor.image_processor, prompt.image_px) // processor.image_processor.patch_size
-    if not torch.equal(grids[:, 1:], torch.full_like(grids[:, 1:], side)):
+    """Make sure of the size that the tower will see, since some processors ignore their limits, and of its tokens.
+
+    Raises:
+        InputError: the patch is not seen at the prompt's size, or has no or not as many tokens as another patch.
+    """
+    name, images = type(processor).__name__, processor.image_processor
+    grids, pixels = encoded.get("image_grid_thw"), encoded.get("pixel_values")
+    if grids is not None and _factor(images) is not None:
+        side = _expected_px(images, prompt.image_px) // images.patch_size
+        if not torch.equal(grids[:, 1:], torch.full_like(grids[:, 1:], side)):
+            raise InputError(
+                f"{name}: makes {grids[0].tolist()} patches of an image, not {side} × {side}; set --image_px"
+            )
+    elif pixels is not None and pixels.ndim >= 4 and pixels.shape[-1] < prompt.image_px:
+        # Pixels (…, 3, H, W) for a tower of fixed size: a smaller patch is made larger and loses nothing.
+        side = pixels.shape[-1]
+        raise InputError(f"{name}: shows the model {side} px, not {prompt.image_px}; set --image_px {side} or less")
+    places = [token for token in getattr(processor, "image_token_ids", ()) if token is not None]
+    counts = torch.isin(encoded["input_ids"], torch.tensor(places)).sum(1)
+    if not places or not counts.all() or len(counts.unique()) > 1:
         raise InputError(
-            f"the processor made {grids[0].tolist()} patches of an image, not {side} × {side}; set --image_px"
+            f"{name}: gives patches {sorted(set(counts.tolist()))} image tokens, not all the same number above 0; "
+            "give the model a chat_template.jinja with a place for the image"
         )
 
 

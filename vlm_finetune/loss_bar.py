@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
+_SHOWN = {"loss": "loss", "eval_loss": "val", "eval_finding_f1": "F1"}
+
 
 class LossBar(ProgressCallback):
     """The Trainer's own bar, with the losses on it instead of a line of settings for each."""
@@ -20,8 +22,8 @@ class LossBar(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **objects: Any,
     ) -> None:
-        """Show the newest losses; called by the Trainer."""
-        losses = {key: logs[key] for key in ("loss", "eval_loss") if logs and key in logs}
-        self.shown |= {key.removesuffix("_loss"): f"{float(value):.3f}" for key, value in losses.items()}
+        """Show the newest losses and the finding macro-F1; called by the Trainer."""
+        newest = {name: logs[key] for key, name in _SHOWN.items() if logs and key in logs}
+        self.shown |= {name: f"{float(value):.3f}" for name, value in newest.items()}
         if state.is_world_process_zero and self.training_bar is not None:
             self.training_bar.set_postfix(self.shown)

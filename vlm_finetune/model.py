@@ -122,6 +122,9 @@ def load_processor(folder: Path, *, image_px: int) -> Any:
         raise InputError(f"{folder}: its processor cannot be loaded ({_first_line(error)})") from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise InputError(f"{folder}: has no image processor with a tokenizer; give a vision-language model")
+    if processor.tokenizer.pad_token is None:
+        # Padding is masked, so that any token will do; without one a batch cannot be made.
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     set_image_size(processor, image_px)
     return processor
 
@@ -146,7 +149,7 @@ def load(
     """Load the model `name` with `adapter`, ready to describe patches.
 
     Args:
-        prompt: asked of the model; None takes the adapter's, or `default_prompt` without one.
+        prompt: asked of the model; None takes the one it was fine-tuned with, or `default_prompt` where it was not.
 
     Raises:
         InputError: missing files, an adapter of another base or prompt, or one that changes nothing.
@@ -154,15 +157,18 @@ def load(
     where = choose_device(device)
     folder = find_model(name)
     model_key = folder_key(folder)
-    if adapter is not None:
-        trained = adapter_prompt(adapter)
+    # A model that was fine-tuned as a whole, or merged, has its prompt with it.
+    tuned = adapter if adapter is not None else folder if (folder / PROMPT_FILE).is_file() else None
+    if tuned is not None:
+        trained = adapter_prompt(tuned) if adapter is not None else PatchPrompt.load(tuned)
         if prompt is not None and prompt.key != trained.key:
             raise InputError(
-                f"{adapter}: trained with another prompt (question {trained.question!r}, system {trained.system!r}, "
+                f"{tuned}: trained with another prompt (question {trained.question!r}, system {trained.system!r}, "
                 f"{trained.image_px} px); leave --question, --system and --image_px out, or set them to these"
             )
-        check_base(adapter, model_key, name)
         prompt = trained
+    if adapter is not None:
+        check_base(adapter, model_key, name)
     asked = prompt or default_prompt
     kind = choose_dtype(dtype, where)
     processor = load_processor(folder, image_px=asked.image_px)

@@ -1,16 +1,21 @@
-"""Descriptions of a fixed handful of validation patches: text to read, and a score of their findings."""
+"""Descriptions of a fixed handful of validation patches: text beside the picture, and a score of their findings."""
 
+import html
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from data.atomic import write_text
 from data.findings import read_findings
 from data.image import read_image
+from data.out_of_memory import run_in_batches
 from data.taxonomy import Taxonomy
 from vlm_finetune.finding_scores import FindingScores, finding_macro_f1
 from vlm_finetune.generate import Caption, Decoding, generate
@@ -24,17 +29,27 @@ _BATCH = 16
 class Samples:
     """Generated descriptions of `pairs` and how well they state the findings."""
 
+    step: int
+    """Optimizer steps of the training before they were written."""
     pairs: Sequence[Pair]
     captions: Sequence[Caption]
     scores: FindingScores
 
     def write(self, path: Path) -> None:
-        """Write each description beside the reference, as Markdown."""
-        lines = [f"# Samples\n\nFinding macro-F1 {self.scores.macro_f1:.3f} on {len(self.pairs)} validation patches.\n"]
+        """Write a Markdown table: each picture, linked from where it is, beside reference and description."""
+        lines = [
+            f"# Samples after {self.step} steps\n",
+            f"Finding macro-F1 {self.scores.macro_f1:.3f} on {len(self.pairs)} validation patches.\n",
+            "| patch | reference | written |\n|---|---|---|",
+        ]
         for pair, caption in zip(self.pairs, self.captions, strict=True):
+            picture = quote(Path(os.path.relpath(pair.image.resolve(), path.parent.resolve())).as_posix())
             written = caption.text or f"({caption.error})"
-            lines.append(f"## {pair.patch_id}\n\n- reference: {pair.description}\n- written: {written}\n")
-        write_text(path, "\n".join(lines))
+            lines.append(
+                f'| <img src="{picture}" width="224" alt=""><br>{_cell(pair.patch_id)} '
+                f"| {_cell(pair.description)} | {_cell(written)} |"
+            )
+        write_text(path, "\n".join(lines) + "\n")
 
 
 def pick(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -44,21 +59,8 @@ def pick(pairs: Sequence[Pair], count: int) -> list[Pair]:
     return [pairs[index] for index in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
-def describe_samples(
-    model: Any, processor: Any, prompt: PatchPrompt, pairs: Sequence[Pair], *, max_new_tokens: int, taxonomy: Taxonomy
-) -> Samples:
-    """Describe `pairs` greedily and compare the findings stated with those known."""
-    captions: list[Caption] = []
-    for start in range(0, len(pairs), _BATCH):
-        images = [read_image(pair.image) for pair in pairs[start : start + _BATCH]]
-        captions += generate(model, processor, prompt, images, Decoding(max_new_tokens=max_new_tokens))
-    stated = [read_findings(caption.text, taxonomy) for caption in captions]
-    scores = finding_macro_f1([pair.findings for pair in pairs], stated, taxonomy)
-    return Samples(pairs=pairs, captions=captions, scores=scores)
-
-
-class SampleCallback(TrainerCallback):
-    """Describes the same patches at every evaluation and writes them to `path`."""
+class SampleWriter:
+    """Describes the same patches at every evaluation, shared between the processes, and writes them to `folder`."""
 
     def __init__(
         self,
@@ -68,26 +70,40 @@ class SampleCallback(TrainerCallback):
         prompt: PatchPrompt,
         taxonomy: Taxonomy,
         max_new_tokens: int,
-        path: Path,
+        folder: Path,
     ) -> None:
         self.pairs = pairs
         self.processor = processor
         self.prompt = prompt
         self.taxonomy = taxonomy
-        self.max_new_tokens = max_new_tokens
-        self.path = path
+        self.decoding = Decoding(max_new_tokens=max_new_tokens)
+        self.folder = folder
         self.latest: Samples | None = None
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
-    ) -> None:
-        """Describe the patches on the main process; called by the Trainer."""
-        if not state.is_world_process_zero or not self.pairs:
-            return
-        model = objects["model"]
-        # Under several processes the Trainer hands over its wrapper, which cannot generate.
-        model = getattr(model, "module", model).eval()
-        self.latest = describe_samples(
-            model, self.processor, self.prompt, self.pairs, max_new_tokens=self.max_new_tokens, taxonomy=self.taxonomy
+    def describe(self, model: Any, *, step: int) -> Samples:
+        """Describe the patches greedily with `model`, in eval mode; every process calls it and gets all of them."""
+        state = PartialState()
+        mine = self.pairs[state.process_index :: state.num_processes]
+        batches, _ = run_in_batches(
+            lambda some: generate(
+                model, self.processor, self.prompt, [read_image(pair.image) for pair in some], self.decoding
+            ),
+            mine,
+            size=_BATCH,
+            name="describing validation patches",
         )
-        self.latest.write(self.path)
+        written = [caption for batch in batches for caption in batch]
+        by_patch = dict(gather_object([(pair.patch_id, one) for pair, one in zip(mine, written, strict=True)]))
+        captions = [by_patch[pair.patch_id] for pair in self.pairs]
+        stated = [read_findings(caption.text, self.taxonomy) for caption in captions]
+        scores = finding_macro_f1([pair.findings for pair in self.pairs], stated, self.taxonomy)
+        self.latest = Samples(step=step, pairs=self.pairs, captions=captions, scores=scores)
+        if state.is_main_process:
+            self.latest.write(self.folder / f"step-{step:06d}.md")
+        return self.latest
+
+
+def _cell(text: str) -> str:
+    """`text` as it is, in a cell of a Markdown table: what a model writes may hold anything."""
+    safe = html.escape(text).replace("|", "&#124;").replace("\\", "&#92;").replace("`", "&#96;")
+    return "<br>".join(safe.split("\n"))

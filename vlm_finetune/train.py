@@ -1,26 +1,64 @@
-"""Fine-tune a vision-language model by LoRA on image–description pairs: `accelerate launch -m vlm_finetune.train`."""
+"""Fine-tune a vision-language model on image–description pairs: `accelerate launch -m vlm_finetune.train`."""
 
 import json
+import math
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.atomic import digest, write_json, write_text
-from data.claim import MARK, check_claim
+from data.claim import check_claim, claim
 from data.command import config_yaml, run_command
 from data.devices import choose_training_device
 from data.errors import InputError
+from data.out_of_memory import MESSAGES
 from data.taxonomy import Taxonomy, load_taxonomy
 from vlm_finetune.config import FinetuneConfig
+from vlm_finetune.crossfit import without_fold
+from vlm_finetune.model_card import adapter_card
+from vlm_finetune.quantised import check_quantisation
+from vlm_finetune.run_folder import (
+    ADAPTER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    MODEL,
+    describe_data,
+    write_run_folder,
+)
+from vlm_finetune.trackers import check_trackers
+from vlm_finetune.unseen import FOLDS_FOLDER
 
 if TYPE_CHECKING:
-    from vlm_finetune.pairs import PairDataset
+    from vlm_finetune.pairs import Pair, PairDataset
     from vlm_finetune.prompt import PatchPrompt
-    from vlm_finetune.samples import SampleCallback
+    from vlm_finetune.trainer import DescribingTrainer
 
-CONFIG_FILE, METRICS_FILE, TRAINED_ON_FILE = "config.yaml", "metrics.json", "trained_on.json"
-_CHECKPOINTS = "checkpoints"
+_WITHOUT_EFFECT = (
+    "manifest",
+    "out",
+    "taxonomy",
+    "workers",
+    "device",
+    "checkpoint_seconds",
+    "trackers",
+    "crossfit",
+    "fold",
+)
+"""Settings that do not decide the adapter: places, how the work is done, and folds, which the data tells apart."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that was checked before a model is loaded."""
+
+    config: FinetuneConfig
+    taxonomy: Taxonomy
+    splits: "dict[str, list[Pair]]"
+    data: dict[str, dict[str, Any]]
+    folder: Path
+    """Of the base model."""
+    base_key: str
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -29,79 +67,143 @@ def finetune(config: FinetuneConfig) -> Path:
     A finished run of the same settings and data is not repeated; an interrupted one goes on from its last checkpoint.
 
     Raises:
-        InputError: no training pairs, a bad row, a missing model, or an output folder that holds another run.
+        InputError: no training pairs, a bad row, a missing model, an output folder that holds another run, memory
+            that does not suffice, or a loss that is not finite.
     """
-    from vlm_finetune.model import find_model, folder_key
+    _finetune(config)
+    for fold in range(1, config.crossfit + 1):
+        if config.fold == 0:
+            _finetune(replace(config, out=config.out / FOLDS_FOLDER / str(fold), fold=fold))
+    return config.out
+
+
+def _finetune(config: FinetuneConfig) -> None:
+    """One adapter: on all training patients, or without those of a fold."""
+    run = _setup(config)
+    if run is None:
+        print(f"{config.out}: already trained with these settings and data")
+        return
+    try:
+        _train(run)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(message in str(error).lower() for message in MESSAGES):
+            raise
+        from vlm_finetune.trainer import memory_advice
+
+        raise memory_advice(config) from error
+
+
+def _setup(config: FinetuneConfig) -> _Run | None:
+    """Check everything that can be wrong, cheapest first, and take the folder; None where the run is finished."""
+    from vlm_finetune.model import find_model, folder_key, process_state
     from vlm_finetune.pairs import read_pairs
 
     # Everything that can be wrong with the data is found before a model is loaded.
     taxonomy = load_taxonomy(config.taxonomy)
-    train, val = (read_pairs(config.manifest, split, taxonomy) for split in ("train", "val"))
-    if not train:
+    splits = {split: read_pairs(config.manifest, split, taxonomy) for split in ("train", "val")}
+    if not splits["train"]:
         raise InputError(f"{config.manifest}: no row of the split train has a description; add some and prepare again")
-    _check(config)
+    if config.crossfit:
+        splits["train"] = without_fold(splits["train"], fold=config.fold, folds=config.crossfit, seed=config.seed)
+    _check(config, splits["val"])
     folder = find_model(config.model)
-    base_key = folder_key(folder)
-    key = _run_key(config, taxonomy=taxonomy, base_key=base_key)
-    if _finished(config, key=key):
-        print(f"{config.out}: already trained with these settings and data")
-        return config.out
+    run = _Run(config, taxonomy, splits, describe_data(splits), folder, folder_key(folder))
+    key = _run_key(run)
+    finished = check_claim(config.out, key=key) and (config.out / METRICS_FILE).is_file()
+    # Other processes must have looked at the folder before it is written to.
+    state = process_state(config.device)
+    state.wait_for_everyone()
+    if finished:
+        return None
+    if state.is_main_process:
+        from vlm_finetune.checkpoints import drop_partial_checkpoints
 
+        claim(config.out, key=key)
+        write_text(config.out / CONFIG_FILE, config_yaml(config))
+        write_run_folder(config.out, splits=splits, data=run.data, taxonomy=taxonomy)
+        drop_partial_checkpoints(config.out)
+    state.wait_for_everyone()
+    return run
+
+
+def _train(run: _Run) -> None:
     from transformers import set_seed
     from transformers.utils import logging
 
-    from vlm_finetune.model import choose_dtype, load_base, load_processor
+    from vlm_finetune.checkpoints import newest_checkpoint
+    from vlm_finetune.model import choose_dtype, load_processor
     from vlm_finetune.pairs import PairDataset
     from vlm_finetune.prompt import PatchPrompt
-    from vlm_finetune.samples import SampleCallback, pick
+    from vlm_finetune.samples import SampleWriter, pick
+    from vlm_finetune.trainer import build_trainer
 
+    config = run.config
     # What a user can act on is said here; the library's notes on its checkpoints are not.
     logging.set_verbosity_error()
     set_seed(config.seed)
     prompt = PatchPrompt.fill(
-        system=config.system, question=config.question, image_px=config.image_px, taxonomy=taxonomy
+        system=config.system, question=config.question, image_px=config.image_px, taxonomy=run.taxonomy
     )
-    processor = load_processor(folder, image_px=prompt.image_px)
+    processor = load_processor(run.folder, image_px=prompt.image_px)
     training, validation = (
         PairDataset(pairs, prompt=prompt, processor=processor, max_length=config.max_length, cache=config.cache_pixels)
-        for pairs in (train, val)
+        for pairs in run.splits.values()
     )
-    base = load_base(folder, dtype=choose_dtype(config.dtype, choose_training_device(config.device)))
-    model = _adapt(config, base)
-    samples = SampleCallback(
-        pick(val, config.sample_patches),
+    dtype = choose_dtype(config.dtype, choose_training_device(config.device))
+    samples = SampleWriter(
+        pick(run.splits["val"], config.sample_patches),
         processor=processor,
         prompt=prompt,
-        taxonomy=taxonomy,
+        taxonomy=run.taxonomy,
         max_new_tokens=config.sample_tokens,
-        path=config.out / "samples.md",
+        folder=config.out / "samples",
     )
-    trainer = _trainer(config, model, training, validation, samples)
+    model = _load(run, dtype)
+    trainer = build_trainer(config, model, train=training, val=validation, samples=samples, dtype=dtype)
     if trainer.is_world_process_zero():
-        # Checked above; the Trainer has put its folder there since.
-        write_json(config.out / MARK, {"key": key})
-        write_text(config.out / CONFIG_FILE, config_yaml(config))
         _report(training, validation, model)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(config.out))
-    val_loss = trainer.evaluate()["eval_loss"] if val else None
+    checkpoint = newest_checkpoint(config.out, processes=trainer.args.world_size)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    metrics = _measure(config, trainer, training, validation)
     if trainer.is_world_process_zero():
-        _save(config, trainer, training, prompt=prompt, base_key=base_key)
-        _finish(config, training, samples, val_loss=val_loss)
+        _save(run, trainer, prompt=prompt, dtype=dtype)
+        _finish(run, samples.latest, metrics, prompt=prompt)
     trainer.accelerator.wait_for_everyone()
-    return config.out
 
 
-def _check(config: FinetuneConfig) -> None:
-    for name in ("epochs", "learning_rate", "batch_size", "accumulation", "lora_rank", "lora_alpha", "evaluations"):
-        if getattr(config, name) <= 0:
-            raise InputError(f"--{name} {getattr(config, name)}: give more than 0")
-    choose_training_device(config.device)
+def _check(config: FinetuneConfig, val: "list[Pair]") -> None:
+    """Check what depends on this machine or on the data."""
+    check_trackers(config.trackers)
+    device = choose_training_device(config.device)
+    if config.quantise == "4bit":
+        check_quantisation(device)
+    if config.early_stopping != "none" and not val:
+        raise InputError(f"{config.manifest}: no row of the split val has a description, which --early_stopping needs")
+    if config.early_stopping == "finding_f1":
+        from vlm_finetune.samples import pick
+
+        if not any(pair.findings for pair in pick(val, config.sample_patches)):
+            raise InputError(
+                f"{config.manifest}: no finding of the validation patches is known; set --early_stopping loss"
+            )
 
 
-def _adapt(config: FinetuneConfig, base: Any) -> Any:
-    """`base` with a fresh adapter."""
+def _load(run: _Run, dtype: Any) -> Any:
+    """Base model, made ready to be trained: with a fresh adapter, or as a whole."""
+    import torch
+
     from vlm_finetune.lora import LoraScope, add_lora
+    from vlm_finetune.model import load_base
+    from vlm_finetune.quantised import load_quantised
 
+    config = run.config
+    if config.tune == "full":
+        # Small steps would be lost in the rounding of 16-bit weights; autocast makes the arithmetic as fast.
+        return load_base(run.folder, dtype=torch.float32)
+    if config.quantise == "4bit":
+        base = load_quantised(run.folder, dtype=dtype, gradient_checkpointing=config.gradient_checkpointing)
+    else:
+        base = load_base(run.folder, dtype=dtype)
     scope = LoraScope(
         rank=config.lora_rank,
         alpha=config.lora_alpha,
@@ -109,6 +211,9 @@ def _adapt(config: FinetuneConfig, base: Any) -> Any:
         modules=config.lora_modules,
         vision=config.lora_vision,
         projector=config.lora_projector,
+        vision_rank=config.lora_vision_rank,
+        projector_rank=config.lora_projector_rank,
+        variant=config.lora_variant,
     )
     model = add_lora(base, scope)
     if config.gradient_checkpointing:
@@ -117,123 +222,94 @@ def _adapt(config: FinetuneConfig, base: Any) -> Any:
     return model
 
 
-def _trainer(
-    config: FinetuneConfig, model: Any, train: "PairDataset", val: "PairDataset", samples: "SampleCallback"
-) -> Any:
-    """The Hugging Face Trainer, which carries the loop, the schedule, the checkpoints and the processes."""
-    import torch
-    from transformers import ProgressCallback, Trainer, TrainingArguments
-
-    from vlm_finetune.collate import Collator
-    from vlm_finetune.loss_bar import LossBar
-
-    checkpointing: dict[str, Any] = {}
-    if config.gradient_checkpointing:
-        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    arguments = TrainingArguments(
-        output_dir=str(config.out / _CHECKPOINTS),
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_share,
-        weight_decay=config.weight_decay,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
-        **checkpointing,
-        # peft keeps the adapter in float32; autocast lets it meet a bfloat16 base.
-        bf16=next(model.get_base_model().parameters()).dtype == torch.bfloat16,
-        eval_strategy="steps" if len(val) and config.evaluations > 1 else "no",
-        eval_steps=1 / config.evaluations,
-        save_strategy="steps",
-        save_steps=0.25,
-        save_total_limit=1,
-        logging_steps=0.1,
-        prediction_loss_only=True,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_num_workers=config.workers,
-        dataloader_pin_memory=False,
-        ddp_find_unused_parameters=False,
-        report_to="none",
-        use_cpu=choose_training_device(config.device).type == "cpu",
-        seed=config.seed,
-        data_seed=config.seed,
-    )
-    tokenizer = train.processor.tokenizer
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=val if len(val) else None,
-        data_collator=Collator(
-            pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        ),
-        callbacks=[samples],
-    )
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LossBar)
-    return trainer
-
-
 def _report(train: "PairDataset", val: "PairDataset", model: Any) -> None:
     from vlm_finetune.lora import adapted_parts
 
-    parts = ", ".join(f"{count} in the {part} part" for part, count in sorted(adapted_parts(model).items()))
-    print(f"{len(train)} training and {len(val)} validation pairs; adapted modules: {parts}")
+    what = "all weights are trained"
+    if hasattr(model, "peft_config"):
+        parts = ", ".join(f"{count} in the {part} part" for part, count in sorted(adapted_parts(model).items()))
+        what = f"adapted modules: {parts}"
+    print(f"{len(train)} training and {len(val)} validation pairs; {what}")
     for name, dataset in (("train", train), ("val", val)):
         if dataset.shortened:
             print(f"{dataset.shortened} of {len(dataset)} {name} descriptions exceed --max_length and were shortened")
 
 
-def _save(config: FinetuneConfig, trainer: Any, train: "PairDataset", *, prompt: "PatchPrompt", base_key: str) -> None:
+def _measure(
+    config: FinetuneConfig, trainer: "DescribingTrainer", train: "PairDataset", val: "PairDataset"
+) -> dict[str, Any]:
+    """What metrics.json holds: figures of the weights that are kept, and which these are."""
+    state = trainer.state
+    best = config.early_stopping != "none"
+    step = state.best_global_step if best else state.global_step
+    assert step is not None
+    metrics: dict[str, Any] = {
+        "train": {"pairs": len(train), "shortened": train.shortened},
+        "val": None,
+        "kept": {"which": "best" if best else "last", "step": step, "steps": state.global_step},
+    }
+    if best:
+        metrics["kept"] |= {"measure": config.early_stopping, "value": state.best_metric}
+    if len(val):
+        samples = trainer.samples.latest
+        if samples is None or samples.step != step:
+            # The best weights were loaded, or the run was killed after its last evaluation.
+            samples = trainer.samples.describe(trainer.accelerator.unwrap_model(trainer.model).eval(), step=step)
+        loss = next(row["eval_loss"] for row in state.log_history if row["step"] == step and "eval_loss" in row)
+        scores = {name: _number(value) for name, value in asdict(samples.scores).items()}
+        metrics["val"] = {"loss": loss, "described": len(samples.pairs), **scores}
+    return metrics
+
+
+def _number(value: Any) -> Any:
+    """`value`, or None for the NaN of a mean over nothing, which JSON does not have."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _save(run: _Run, trainer: "DescribingTrainer", *, prompt: "PatchPrompt", dtype: Any) -> None:
+    """Write the weights, whole or as an adapter, with the prompt in their folder and beside it."""
     from vlm_finetune.model import save_base
 
-    folder = config.out / "adapter"
+    config = run.config
     model = trainer.accelerator.unwrap_model(trainer.model)
-    # The name goes into the adapter, not this machine's path to it.
-    model.peft_config["default"].base_model_name_or_path = config.model
-    model.save_pretrained(folder, save_embedding_layers=False)
-    # peft's card is a form with nothing filled in.
-    (folder / "README.md").unlink(missing_ok=True)
-    save_base(folder, name=config.model, model_key=base_key)
+    if config.tune == "full":
+        folder = config.out / MODEL
+        model.to(dtype).save_pretrained(folder)
+        trainer.samples.processor.save_pretrained(folder)
+    else:
+        folder = config.out / ADAPTER
+        # The name goes into the adapter, not this machine's path to it.
+        model.peft_config["default"].base_model_name_or_path = config.model
+        model.save_pretrained(folder, save_embedding_layers=False)
+        save_base(folder, name=config.model, model_key=run.base_key)
     prompt.save(config.out)
-    patients = sorted({pair.patient_id for pair in train.pairs if pair.patient_id is not None})
-    write_json(config.out / TRAINED_ON_FILE, {"patients": patients, "pairs": len(train)})
+    prompt.save(folder)
 
 
-def _finish(config: FinetuneConfig, train: "PairDataset", samples: "SampleCallback", *, val_loss: float | None) -> None:
-    """Write metrics.json last, as the mark of a finished run, and drop the checkpoints."""
-    metrics: dict[str, Any] = {"train": {"pairs": len(train), "shortened": train.shortened}, "val": None}
-    if val_loss is not None and samples.latest is not None:
-        scores = samples.latest.scores
-        metrics["val"] = {"loss": val_loss, "described": len(samples.pairs), **asdict(scores)}
-        print(f"validation: loss {val_loss:.3f}, finding macro-F1 {scores.macro_f1:.3f}; texts in {samples.path}")
-    write_json(config.out / METRICS_FILE, metrics)
-    shutil.rmtree(config.out / _CHECKPOINTS, ignore_errors=True)
+def _finish(run: _Run, samples: Any, metrics: dict[str, Any], *, prompt: "PatchPrompt") -> None:
+    """Write the card, and metrics.json last, as the mark of a finished run; then drop the checkpoints."""
+    out = run.config.out
+    card = adapter_card(run.config, taxonomy=run.taxonomy, prompt=prompt, data=run.data, metrics=metrics)
+    write_text(out / (MODEL if run.config.tune == "full" else ADAPTER) / "README.md", card)
+    if samples is not None:
+        samples.write(out / "samples.md")
+        f1 = samples.scores.macro_f1
+        print(
+            f"validation: loss {metrics['val']['loss']:.3f}, finding macro-F1 {f1:.3f}; texts in {out / 'samples.md'}"
+        )
+    write_json(out / METRICS_FILE, metrics)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
-def _finished(config: FinetuneConfig, *, key: str) -> bool:
-    """Whether `config.out` holds this very run, finished.
-
-    Raises:
-        InputError: it holds another one, or one that cannot be told.
-    """
-    return check_claim(config.out, key=key) and (config.out / METRICS_FILE).is_file()
-
-
-def _run_key(config: FinetuneConfig, *, taxonomy: Taxonomy, base_key: str) -> str:
-    """Hash of what decides the adapter: settings, and the content of manifest, taxonomy and base model."""
-    without = ("manifest", "out", "taxonomy", "workers", "device")
-    settings = {name: str(value) for name, value in asdict(config).items() if name not in without}
-    return digest(json.dumps(settings, sort_keys=True), config.manifest.read_bytes(), taxonomy.key, base_key)
-
-
-def _last_checkpoint(out: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    folder = out / _CHECKPOINTS
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+def _run_key(run: _Run) -> str:
+    """Hash of what decides the adapter: settings, and the content of manifest, images, taxonomy and base model."""
+    settings = {name: str(value) for name, value in asdict(run.config).items() if name not in _WITHOUT_EFFECT}
+    return digest(
+        json.dumps([settings, run.data], sort_keys=True),
+        run.config.manifest.read_bytes(),
+        run.taxonomy.key,
+        run.base_key,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Findings are read from free text as a pathologist would read them."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +11,11 @@ from data.findings import find_mentions, read_findings
 from data.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy("neuroblastoma")
+SENTENCES = [
+    pytest.param(text, findings, id=f"{group}-{index}")
+    for group, rows in yaml.safe_load((Path(__file__).parent / "finding_sentences.yaml").read_text("utf-8")).items()
+    for index, (text, findings) in enumerate(rows)
+]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +51,11 @@ def test_a_statement_is_read_with_its_value_and_its_negation(text: str, expected
     assert read_findings(text, TAXONOMY) == expected
 
 
+@pytest.mark.parametrize(("text", "expected"), SENTENCES)
+def test_a_sentence_of_a_report_is_read_as_a_pathologist_reads_it(text: str, expected: dict[str, str]) -> None:
+    assert read_findings(text, TAXONOMY) == expected
+
+
 @pytest.mark.parametrize("template", ["There is {}.", "{} is seen.", "Sections show {}, with other things."])
 def test_every_phrase_of_the_taxonomy_reads_back_as_its_own_value(template: str) -> None:
     for taxonomy in (TAXONOMY, load_taxonomy("neuroblastic-tumours")):
@@ -54,6 +67,12 @@ def test_every_phrase_of_the_taxonomy_reads_back_as_its_own_value(template: str)
 
 def test_the_last_statement_counts_when_two_disagree() -> None:
     assert read_findings("Scant neuropil. Elsewhere abundant neuropil.", TAXONOMY) == {"neuropil": "abundant"}
+
+
+def test_the_bare_name_of_a_finding_takes_nothing_back() -> None:
+    text = "No neuropil. Abundant calcification. Elsewhere neuropil."
+    assert [mention.explicit for mention in find_mentions(text, TAXONOMY)] == [True, True, False]
+    assert read_findings(text, TAXONOMY) == {"neuropil": "absent", "calcification": "present"}
 
 
 def test_mentions_point_at_the_words_of_the_original_text() -> None:
