@@ -26,7 +26,7 @@ def run_in_batches(
         try:
             result = run(items[done : done + size])
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if size == 1:
                 raise InputError(f"{name}: out of memory with one patch at a time; use a device with more") from error
@@ -43,7 +43,8 @@ def run_in_batches(
     return results, size
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says so, on whatever device."""
     return isinstance(error, MemoryError) or any(message in str(error).lower() for message in MESSAGES)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from data.atomic import digest, write_json, write_text
 from data.taxonomy import Taxonomy
+from vlm_finetune.unseen import TRAINED_ON_FILE
 
 if TYPE_CHECKING:
     from vlm_finetune.pairs import Pair
 
-CONFIG_FILE, METRICS_FILE, TRAINED_ON_FILE = "config.yaml", "metrics.json", "trained_on.json"
+CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.json"
 TAXONOMY_FILE, DATA_FILE, SPLIT_FILE, VERSIONS_FILE = "taxonomy.yaml", "data.json", "split.json", "versions.json"
 ADAPTER, MODEL = "adapter", "model"
 """Folder of the weights: of an adapter, or of a model that was trained as a whole."""

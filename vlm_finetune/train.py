@@ -12,7 +12,7 @@ from data.claim import check_claim, claim
 from data.command import config_yaml, run_command
 from data.devices import choose_training_device
 from data.errors import InputError
-from data.out_of_memory import MESSAGES
+from data.out_of_memory import is_out_of_memory
 from data.taxonomy import Taxonomy, load_taxonomy
 from vlm_finetune.config import FinetuneConfig
 from vlm_finetune.crossfit import without_fold
@@ -86,7 +86,7 @@ def _finetune(config: FinetuneConfig) -> None:
     try:
         _train(run)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(message in str(error).lower() for message in MESSAGES):
+        if not is_out_of_memory(error):
             raise
         from vlm_finetune.trainer import memory_advice
 
