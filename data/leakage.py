@@ -3,9 +3,6 @@
 import re
 from dataclasses import dataclass
 
-import yaml
-
-from data.errors import InputError
 from data.taxonomy import Subtype, Taxonomy
 
 NEUTRAL = "this tumour"
@@ -33,20 +30,10 @@ class ClassNames:
     """
 
     def __init__(self, taxonomy: Taxonomy) -> None:
-        # `Subtype` does not carry what only this reader needs.
-        stated = yaml.safe_load(taxonomy.source)["classes"]
-        synonyms = {str(name): (entry or {}).get("synonyms", []) for name, entry in stated.items()}
-        for name, given in synonyms.items():
-            if not isinstance(given, list):
-                raise InputError(
-                    f"{taxonomy.name}: synonyms of the class {name}: expected a list; write [first, second]"
-                )
         heads = [subtype.title.partition(",")[0].strip().lower() for subtype in taxonomy.classes.values()]
         common = {taxonomy.tissue.lower(), *(head for head in heads if heads.count(head) > 1)}
         phrases = [
-            (pattern, subtype.name)
-            for subtype in taxonomy.classes.values()
-            for pattern in _patterns(subtype, synonyms[subtype.name], common)
+            (pattern, subtype.name) for subtype in taxonomy.classes.values() for pattern in _patterns(subtype, common)
         ]
         terms = [(_phrase(term), "") for finding in taxonomy.findings.values() for term in finding.terms]
         # The longest first: "non-viable tumour" is not "viable tumour", and a term holds the name inside it.
@@ -75,7 +62,7 @@ class ClassNames:
         return Masked(self.repeated.sub(r"\1", "".join([*parts, text[done:]])), tuple(named))
 
 
-def _patterns(subtype: Subtype, synonyms: list[object], common: set[str]) -> list[str]:
+def _patterns(subtype: Subtype, common: set[str]) -> list[str]:
     """Patterns of one class; `common` are the nouns that several classes share."""
     patterns = []
     # "A" and "I" are words, and numbers count much else.
@@ -91,7 +78,7 @@ def _patterns(subtype: Subtype, synonyms: list[object], common: set[str]) -> lis
         else:
             # The noun of a class of its own, such as one word for a whole category.
             patterns.append(_phrase(head))
-    return [*patterns, *(_phrase(str(synonym)) for synonym in synonyms if _words(str(synonym)))]
+    return [*patterns, *(_phrase(synonym) for synonym in subtype.synonyms if _words(synonym))]
 
 
 def _phrase(words: str) -> str:

@@ -52,6 +52,8 @@ class Subtype:
     """Finding name to the values that the class allows."""
     synthetic: dict[str, dict[str, float]]
     """Finding name to the probability of each value in synthetic tissue."""
+    synonyms: tuple[str, ...] = ()
+    """Other names, by which a text would give the class away."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,15 @@ def _build(content: dict[str, Any], source: str) -> Taxonomy:
         findings[name] = finding
     classes = {}
     for name, entry in content["classes"].items():
+        synonyms = entry.get("synonyms", [])
+        if not isinstance(synonyms, list):
+            raise InputError(f"{source}: synonyms of the class {name}: expected a list; write [first, second]")
         subtype = Subtype(
             name=str(name),
             title=entry.get("title", str(name)),
             rule={finding: tuple(allowed) for finding, allowed in entry.get("rule", {}).items()},
             synthetic=entry.get("synthetic", {}),
+            synonyms=tuple(str(synonym) for synonym in synonyms),
         )
         for finding_name, used in [*subtype.rule.items(), *subtype.synthetic.items()]:
             if finding_name not in findings:
