@@ -69,9 +69,11 @@ class FinetuneConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     dtype: str = "auto"
-    """float32, bfloat16, float16 or auto: bfloat16 on a GPU, float32 elsewhere."""
-    cache_pixels: bool = True
-    """Keep the preprocessed images in memory."""
+    """float32, bfloat16, float16 or auto: bfloat16 on a GPU; on a CPU float32, multiplied in bfloat16 where it has the
+    instructions."""
+    cache_images: bool = True
+    """Keep in memory what does not change of the images: what the frozen vision tower makes of them, or their pixels
+    where it is trained."""
     evaluations: int = 1
     """How often the validation loss is measured, evenly over the training; the last time is its end."""
     crossfit: int = 0

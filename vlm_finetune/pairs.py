@@ -74,18 +74,24 @@ class PairDataset(Dataset[dict[str, torch.Tensor]]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return join(self._encoded(index), self.answers[index])
+        return join(self.encoded(index), self.answers[index])
 
-    def _answers(self, max_length: int) -> list[EncodedAnswer]:
-        form = AnswerForm.of(self.processor, self.prompt)
-        # All patches have one size, so the first tells the length of every prompt.
-        room = max_length - self._encoded(0)["input_ids"].shape[1]
-        return [encode_answer(pair.description, form, self.processor, room=room) for pair in self.pairs]
-
-    def _encoded(self, index: int) -> dict[str, torch.Tensor]:
+    def encoded(self, index: int) -> dict[str, torch.Tensor]:
+        """The prompt of a row with its image, as a batch of one."""
         if self.cached is not None and index in self.cached:
             return self.cached[index]
         encoded = encode_prompts([read_image(self.pairs[index].image)], self.prompt, self.processor)
         if self.cached is not None:
             self.cached[index] = encoded
         return encoded
+
+    def forget_pixels(self, index: int, encoded: dict[str, torch.Tensor]) -> None:
+        """Keep of an encoded row all but its pixels, which are not needed again."""
+        assert self.cached is not None
+        self.cached[index] = {key: value for key, value in encoded.items() if not key.startswith("pixel_")}
+
+    def _answers(self, max_length: int) -> list[EncodedAnswer]:
+        form = AnswerForm.of(self.processor, self.prompt)
+        # All patches have one size, so the first tells the length of every prompt.
+        room = max_length - self.encoded(0)["input_ids"].shape[1]
+        return [encode_answer(pair.description, form, self.processor, room=room) for pair in self.pairs]

@@ -26,7 +26,7 @@ class ModelParts:
         Raises:
             InputError: the model does not tell its language model from its vision tower.
         """
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         names = {id(module): name for name, module in base.named_modules()}
         language = names.get(id(base.get_decoder()), "")
         vision = names.get(id(base.get_encoder(modality="image")), "")
@@ -50,6 +50,11 @@ class ModelParts:
         if _within(name, self.vision) and not _PROJECTOR.search(name.removeprefix(self.vision)):
             return "vision"
         return "projector"
+
+
+def base_of(model: Any) -> Any:
+    """`model` without the adapter that it may carry."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def linear_names(model: Any) -> list[str]:

@@ -31,6 +31,7 @@ from vlm_finetune.unseen import FOLDS_FOLDER
 
 if TYPE_CHECKING:
     from vlm_finetune.pairs import Pair, PairDataset
+    from vlm_finetune.precision import Precision
     from vlm_finetune.prompt import PatchPrompt
     from vlm_finetune.trainer import DescribingTrainer
 
@@ -131,8 +132,9 @@ def _train(run: _Run) -> None:
     from transformers.utils import logging
 
     from vlm_finetune.checkpoints import newest_checkpoint
-    from vlm_finetune.model import choose_dtype, load_processor
+    from vlm_finetune.model import load_processor
     from vlm_finetune.pairs import PairDataset
+    from vlm_finetune.precision import Precision
     from vlm_finetune.prompt import PatchPrompt
     from vlm_finetune.samples import SampleWriter, pick
     from vlm_finetune.trainer import build_trainer
@@ -146,10 +148,10 @@ def _train(run: _Run) -> None:
     )
     processor = load_processor(run.folder, image_px=prompt.image_px)
     training, validation = (
-        PairDataset(pairs, prompt=prompt, processor=processor, max_length=config.max_length, cache=config.cache_pixels)
+        PairDataset(pairs, prompt=prompt, processor=processor, max_length=config.max_length, cache=config.cache_images)
         for pairs in run.splits.values()
     )
-    dtype = choose_dtype(config.dtype, choose_training_device(config.device))
+    precision = Precision.of(config.dtype, choose_training_device(config.device))
     samples = SampleWriter(
         pick(run.splits["val"], config.sample_patches),
         processor=processor,
@@ -158,15 +160,15 @@ def _train(run: _Run) -> None:
         max_new_tokens=config.sample_tokens,
         folder=config.out / "samples",
     )
-    model = _load(run, dtype)
-    trainer = build_trainer(config, model, train=training, val=validation, samples=samples, dtype=dtype)
+    model = _load(run, precision)
+    trainer = build_trainer(config, model, train=training, val=validation, samples=samples, precision=precision)
     if trainer.is_world_process_zero():
         _report(training, validation, model)
     checkpoint = newest_checkpoint(config.out, processes=trainer.args.world_size)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics = _measure(config, trainer, training, validation)
     if trainer.is_world_process_zero():
-        _save(run, trainer, prompt=prompt, dtype=dtype)
+        _save(run, trainer, prompt=prompt, dtype=precision.weights)
         _finish(run, samples.latest, metrics, prompt=prompt)
     trainer.accelerator.wait_for_everyone()
 
@@ -188,7 +190,7 @@ def _check(config: FinetuneConfig, val: "list[Pair]") -> None:
             )
 
 
-def _load(run: _Run, dtype: Any) -> Any:
+def _load(run: _Run, precision: "Precision") -> Any:
     """Base model, made ready to be trained: with a fresh adapter, or as a whole."""
     import torch
 
@@ -197,13 +199,16 @@ def _load(run: _Run, dtype: Any) -> Any:
     from vlm_finetune.quantised import load_quantised
 
     config = run.config
-    if config.tune == "full":
-        # Small steps would be lost in the rounding of 16-bit weights; autocast makes the arithmetic as fast.
-        return load_base(run.folder, dtype=torch.float32)
     if config.quantise == "4bit":
-        base = load_quantised(run.folder, dtype=dtype, gradient_checkpointing=config.gradient_checkpointing)
+        base = load_quantised(run.folder, dtype=precision.weights, gradient_checkpointing=config.gradient_checkpointing)
     else:
-        base = load_base(run.folder, dtype=dtype)
+        # Small steps would be lost in the rounding of 16-bit weights; autocast makes the arithmetic as fast.
+        base = load_base(run.folder, dtype=torch.float32 if config.tune == "full" else precision.weights)
+    if precision.arithmetic == torch.bfloat16 and choose_training_device(config.device).type == "cpu":
+        # The CPU's fused attention takes three times as long backwards in bfloat16 as in float32.
+        base.get_decoder().set_attn_implementation("eager")
+    if config.tune == "full":
+        return base
     scope = LoraScope(
         rank=config.lora_rank,
         alpha=config.lora_alpha,

@@ -1,5 +1,6 @@
 """The Hugging Face Trainer as fine-tuning uses it: it carries loop, schedule, checkpoints and processes."""
 
+import inspect
 import math
 from typing import Any
 
@@ -11,14 +12,18 @@ from transformers.trainer_utils import EvalLoopOutput
 from data.devices import choose_training_device
 from data.errors import InputError
 from vlm_finetune.checkpoints import FOLDER, SaveByTime
-from vlm_finetune.collate import Collator
+from vlm_finetune.collate import IGNORED, Collator
 from vlm_finetune.config import FinetuneConfig
 from vlm_finetune.early_stopping import EarlyStopping
 from vlm_finetune.history import History
+from vlm_finetune.image_features import ImageFeatures, encode_images, keeps_images
 from vlm_finetune.loss_bar import LossBar
 from vlm_finetune.nan_guard import ROWS, NanGuard, NumberedCollator, NumberedRows
 from vlm_finetune.pairs import PairDataset
+from vlm_finetune.parts import base_of
+from vlm_finetune.precision import Precision
 from vlm_finetune.samples import SampleWriter
+from vlm_finetune.step_sampler import StepSampler
 from vlm_finetune.trackers import keep_tensorboard_in
 
 _NEVER = 10**9
@@ -27,11 +32,14 @@ _NEVER = 10**9
 class DescribingTrainer(Trainer):
     """Trainer whose evaluations also describe patches, and which stops at a loss that is not finite."""
 
-    def __init__(self, *, samples: SampleWriter, guard: NanGuard, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(self, *, train: PairDataset, samples: SampleWriter, guard: NanGuard, **arguments: Any) -> None:
+        super().__init__(train_dataset=NumberedRows(train), **arguments)
+        self.lengths = [len(answer.ids) for answer in train.answers]
         self.samples = samples
         self.guard = guard
         self.add_callback(guard)
+        self.images: ImageFeatures | None = None
+        self.chooses_logits = "logits_to_keep" in inspect.signature(base_of(self.model).forward).parameters
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **settings: Any) -> Any:
         """Loss of a batch, as the Trainer computes it.
@@ -40,12 +48,27 @@ class DescribingTrainer(Trainer):
             InputError: it is not finite; the patches are in nan_batch.json.
         """
         rows = inputs.pop(ROWS, None)
+        if rows is not None and self.images is not None:
+            inputs["mm_encoder_outputs"] = self.images.batch(rows.tolist(), self.args.device)
+        if self.chooses_logits:
+            # The prompt's logits are not trained, and over a whole vocabulary they are most of a batch's memory.
+            first = (inputs["labels"] != IGNORED).int().argmax(1).min()
+            inputs["logits_to_keep"] = inputs["labels"].shape[1] - int(first) + 1
         result = super().compute_loss(model, inputs, *arguments, **settings)
         if rows is not None:
             loss = result[0] if isinstance(result, tuple) else result
             step, process = self.state.global_step + 1, self.args.process_index
             self.guard.see(rows, loss.detach(), step=step, process=process)
         return result
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
+        """Order of the training rows; called by the Trainer."""
+        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return StepSampler(self.lengths, step_rows=rows, seed=self.args.seed)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """None are counted: the Trainer would go through all parameters at every step for a figure nobody reads."""
+        return 0
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> EvalLoopOutput:
         """Loss of the validation pairs, and the finding macro-F1 of descriptions of some of them.
@@ -70,10 +93,11 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Ten
     and two processes would train another adapter than one.
 
     Args:
-        labels: (N, L), -100 where nothing is to be learnt.
+        labels: (N, L), -100 where nothing is to be learnt; the logits may be those of the last tokens alone.
         num_items_in_batch: answer tokens of the whole step; None averages over this batch.
     """
-    logits = outputs.logits  # (N, L, V)
+    logits = outputs.logits
+    labels = labels[:, -logits.shape[1] :]
     return ForCausalLMLoss(logits, labels, vocab_size=logits.shape[-1], num_items_in_batch=num_items_in_batch)
 
 
@@ -84,7 +108,7 @@ def build_trainer(
     train: PairDataset,
     val: PairDataset,
     samples: SampleWriter,
-    dtype: torch.dtype,
+    precision: Precision,
 ) -> DescribingTrainer:
     """Trainer of `model` for the settings `config`."""
     tokenizer = train.processor.tokenizer
@@ -93,8 +117,8 @@ def build_trainer(
         samples=samples,
         guard=NanGuard([pair.patch_id for pair in train.pairs], config.out),
         model=model,
-        args=_arguments(config, evaluated=len(val) > 0, dtype=dtype),
-        train_dataset=NumberedRows(train),
+        args=_arguments(config, evaluated=len(val) > 0, precision=precision),
+        train=train,
         eval_dataset=val if len(val) else None,
         data_collator=NumberedCollator(Collator(pad_id=pad_id)),
         compute_loss_func=token_loss,
@@ -105,10 +129,12 @@ def build_trainer(
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LossBar)
     keep_tensorboard_in(config.out / "tensorboard", trainer.callback_handler.callbacks)
+    if config.cache_images and keeps_images(model):
+        trainer.images = encode_images(model, train, workers=config.workers, shown=trainer.is_world_process_zero())
     return trainer
 
 
-def _arguments(config: FinetuneConfig, *, evaluated: bool, dtype: torch.dtype) -> TrainingArguments:
+def _arguments(config: FinetuneConfig, *, evaluated: bool, precision: Precision) -> TrainingArguments:
     checkpointing: dict[str, Any] = {}
     if config.gradient_checkpointing:
         checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
@@ -133,7 +159,7 @@ def _arguments(config: FinetuneConfig, *, evaluated: bool, dtype: torch.dtype) -
         gradient_accumulation_steps=config.accumulation,
         **checkpointing,
         # peft keeps the adapter in float32; autocast lets it meet a bfloat16 base.
-        bf16=dtype == torch.bfloat16,
+        bf16=precision.arithmetic == torch.bfloat16,
         eval_strategy="steps" if evaluated else "no",
         # The end is always evaluated; a share of 1 would mean every step.
         eval_steps=1 / config.evaluations if config.evaluations > 1 else _NEVER,
@@ -148,6 +174,8 @@ def _arguments(config: FinetuneConfig, *, evaluated: bool, dtype: torch.dtype) -
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_num_workers=config.workers,
+        # What they have cached would end with them.
+        dataloader_persistent_workers=config.workers > 0,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
         report_to=list(config.trackers) or "none",

@@ -9,14 +9,17 @@ import pytest
 import torch
 from families import FAMILIES, SavedFamily, save_family
 from family_configs import LONG, SHORT
+from PIL import Image
 from transformers import Trainer, TrainingArguments
 
 from data.errors import InputError
 from vlm_finetune.collate import IGNORED, AnswerForm, Collator, encode_answer, join
 from vlm_finetune.encode import encode_prompts
 from vlm_finetune.generate import Caption, Decoding, generate
+from vlm_finetune.image_features import encode_images, keeps_images
 from vlm_finetune.lora import LoraScope, add_lora
 from vlm_finetune.model import LoadedModel, find_adapter, folder_key, load, load_base, load_processor, save_base
+from vlm_finetune.pairs import Pair, PairDataset
 from vlm_finetune.prompt import PatchPrompt
 
 Noise = Callable[[int], list[np.ndarray]]
@@ -163,6 +166,35 @@ def test_padding_on_the_right_changes_nothing_a_row_says(
     for row, example in enumerate(pair):
         alone = base(**collator(processor)([example])).logits[0]
         assert torch.allclose(together[row, : len(alone)], alone, atol=1e-4)
+
+
+@torch.no_grad()
+def test_image_tokens_kept_from_the_frozen_tower_stand_for_the_pixels(
+    saved: SavedFamily, processor: Any, base: Any, tmp_path: Path, noise: Noise
+) -> None:
+    pairs = []
+    for index, image in enumerate(noise(3)):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(image).save(path)
+        pairs.append(Pair(str(index), path, None, (LONG, SHORT)[index % 2], {}))
+    dataset = PairDataset(pairs, prompt=asked(saved), processor=processor, max_length=1000, cache=True)
+    model = with_lora(base)
+    seen = collator(processor)([dataset[2], dataset[0]])
+    assert keeps_images(model)
+    images = encode_images(model, dataset, workers=0, shown=False)
+    blind = collator(processor)([dataset[2], dataset[0]])
+    assert "pixel_values" in seen
+    assert not any(key.startswith("pixel") for key in blind)
+    expected = model(**seen).logits
+    kept = images.batch([2, 0], torch.device("cpu"))
+    assert torch.allclose(model(**blind, mm_encoder_outputs=kept).logits, expected, atol=1e-4)
+    # The test would pass without any image if the model did not look at it.
+    other = images.batch([0, 2], torch.device("cpu"))
+    assert not torch.allclose(model(**blind, mm_encoder_outputs=other).logits, expected, atol=1e-3)
+
+
+def test_a_tower_that_is_trained_sees_its_images_at_every_step(saved: SavedFamily, base: Any) -> None:
+    assert not keeps_images(with_lora(base, vision=True))
 
 
 def test_training_lowers_the_loss(saved: SavedFamily, processor: Any, base: Any, noise: Noise, tmp_path: Path) -> None:

@@ -61,6 +61,24 @@ def test_training_lowers_the_loss_and_leaves_an_adapter_that_captions(
     assert any(word in text for word in ("cellularity", "neuropil", "rosettes"))
 
 
+def test_images_kept_in_memory_train_the_adapter_that_images_read_at_every_step_train(
+    config: Callable[..., FinetuneConfig], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    name = "adapter/adapter_model.safetensors"
+    kept, read, other = (
+        load_file(finetune(config(epochs=3, dtype="float32", out=tmp_path / out, **settings)) / name)
+        for out, settings in (
+            ("kept", {"cache_images": True}),
+            ("read", {"cache_images": False}),
+            ("other", {"cache_images": True, "seed": 1}),
+        )
+    )
+    assert all(torch.allclose(kept[key], value, atol=1e-4) for key, value in read.items())
+    assert not all(torch.allclose(kept[key], value, atol=1e-2) for key, value in other.items())
+
+
 def test_a_finished_run_is_not_repeated_and_another_one_is_refused(config: Callable[..., FinetuneConfig]) -> None:
     out = finetune(config(epochs=1))
     before = (out / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
