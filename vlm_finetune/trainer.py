@@ -11,6 +11,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from data.devices import choose_training_device
 from data.errors import InputError
+from data.precision_state import forget_precision
 from vlm_finetune.checkpoints import FOLDER, SaveByTime
 from vlm_finetune.collate import IGNORED, Collator
 from vlm_finetune.config import FinetuneConfig
@@ -113,6 +114,7 @@ def build_trainer(
     """Trainer of `model` for the settings `config`."""
     tokenizer = train.processor.tokenizer
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    forget_precision()
     trainer = DescribingTrainer(
         samples=samples,
         guard=NanGuard([pair.patch_id for pair in train.pairs], config.out),

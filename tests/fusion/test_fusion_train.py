@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from data.errors import InputError
 from data.manifest import read_manifest, write_manifest
+from data.precision_state import forget_precision
 from fusion.config import TrainConfig
 from fusion.curriculum import Stage
 from fusion.train import train
@@ -47,6 +49,21 @@ def test_training_learns_and_leaves_a_whole_folder(trained: Path) -> None:
     }
     suffixes = {path.suffix for path in (trained / "model").rglob("*") if path.is_file()}
     assert suffixes == {".json", ".safetensors"}
+
+
+def test_the_precision_of_a_training_before_does_not_reach_into_this_one(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    from accelerate import Accelerator
+
+    alone = train(make_config(tmp_path / "alone", stages=SHORT[:1]))
+    try:
+        forget_precision()
+        assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"
+        after = train(make_config(tmp_path / "after", stages=SHORT[:1]))
+    finally:
+        forget_precision()
+    assert (alone / "history.csv").read_text() == (after / "history.csv").read_text()
 
 
 def test_history_shows_alpha_and_stages_advance(trained: Path) -> None:
