@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PATTERN = "part-*.parquet"
-COLUMNS = ("patch_id", "text", "key", "tokens", "mean_logprob", "error")
+COLUMNS = ("patch_id", "text", "key", "tokens", "mean_logprob", "error", "flags")
 
 
 def read_captions(folder: Path, *, missing_ok: bool = False, columns: tuple[str, ...] = COLUMNS) -> "pd.DataFrame":

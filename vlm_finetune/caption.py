@@ -1,6 +1,7 @@
 """Describe every patch of a manifest: batched, sharded over processes, resumable row by row."""
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -17,7 +18,10 @@ from data.errors import InputError
 from data.image import read_image
 from data.manifest import image_path, read_manifest
 from data.taxonomy import load_taxonomy
+from vlm_finetune.caption_row import CaptionRow
+from vlm_finetune.caption_status import caption_status
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
+from vlm_finetune.copies import Copies
 from vlm_finetune.unseen import Row, choose_adapters
 
 if TYPE_CHECKING:
@@ -26,18 +30,6 @@ if TYPE_CHECKING:
     from vlm_finetune.captioner import Captioner
     from vlm_finetune.generate import Decoding
     from vlm_finetune.prompt import PatchPrompt
-
-
-@dataclass(frozen=True)
-class CaptionRow:
-    """One row of a part."""
-
-    patch_id: str
-    text: str | None
-    key: str
-    tokens: int
-    mean_logprob: float | None
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,9 @@ def caption(config: CaptionConfig) -> Path:
     from vlm_finetune.model import process_state, weights_key
 
     rows = _select(config)
+    if config.status:
+        print(caption_status(config.out, rows=len(rows)).summary())
+        return config.out
     shares = choose_adapters(config.adapter, rows, allow_seen=config.seen_patients == "allow")
     state = process_state(config.device)
     # Loaded before the folder is claimed, so that what does not fit leaves no mark.
@@ -75,14 +70,18 @@ def caption(config: CaptionConfig) -> Path:
         claim(config.out, key=key)
     state.wait_for_everyone()
     # Every process reads what is there before any writes, so that all number their parts from the same place.
-    existing = read_captions(config.out, missing_ok=True)
+    known = ("patch_id", "key", "error")
+    existing = read_captions(config.out, missing_ok=True, columns=known)
     number = 1 + max((part_number(path) for path in config.out.glob(PATTERN)), default=-1)
     state.wait_for_everyone()
+    if config.retry_errors:
+        existing = existing[existing["error"].isna()]
     done = set(zip(existing["patch_id"], existing["key"], strict=True))
     own = [(adapter, share[state.process_index :: state.num_processes]) for adapter, share in shares]
 
     finished: list[CaptionRow] = []
-    failed = 0
+    failed, tokens, started = 0, 0, time.monotonic()
+    copies = Copies()
     total = sum(len(share) for _, share in own)
     with tqdm(total=total, desc="caption", unit="patch", disable=not state.is_local_main_process) as bar:
         for adapter, share in own:
@@ -90,23 +89,24 @@ def caption(config: CaptionConfig) -> Path:
                 del captioner  # one model at a time
                 captioner = _captioner(config, adapter)
             todo = _unfinished(share, config.manifest, captioner, done, bar.update)
-            for batch in _batched(todo, captioner.batch_size):
-                fresh = _describe(batch, captioner)
+            for batch in copies.batches(todo, captioner.batch_size):
+                fresh = copies.complete(_describe(batch, captioner))
                 failed += sum(row.error is not None for row in fresh)
+                tokens += sum(row.tokens for row in fresh)
                 finished += fresh
                 bar.update(len(fresh))
-                bar.set_postfix(failed=failed)
+                bar.set_postfix(failed=failed, tokens_per_s=round(tokens / (time.monotonic() - started)))
                 while len(finished) >= config.rows_per_part:
                     _write_part(finished[: config.rows_per_part], config.out, state.process_index, number)
                     finished, number = finished[config.rows_per_part :], number + 1
         if finished:
             _write_part(finished, config.out, state.process_index, number)
     state.wait_for_everyone()
+    if copies.saved:
+        print(f"{copies.saved} patches have the pixels of another and were not described again")
     if state.is_main_process:
         write_text(config.out / "config.yaml", config_yaml(config))
-        captions = read_captions(config.out)
-        errors = captions["error"].notna().sum()
-        print(f"{len(captions)} patches described in {config.out}, {errors} of them with an error")
+        print(caption_status(config.out, rows=len(rows)).summary())
         folds = sum(len(share) for adapter, share in shares if adapter != config.adapter)
         if folds:
             print(f"{folds} of them by an adapter that has not seen their patient ({len(shares) - 1} folds)")
@@ -126,6 +126,7 @@ def features() -> "Features":
             "tokens": Value("int32"),
             "mean_logprob": Value("float32"),
             "error": text,
+            "flags": text,
         }
     )
 
@@ -172,6 +173,7 @@ def _decoding(config: CaptionConfig) -> "Decoding":
         top_p=config.top_p,
         top_k=config.top_k,
         repetition_penalty=config.repetition_penalty,
+        max_repeats=config.max_repeats,
         seed=config.seed,
     )
 
@@ -212,7 +214,7 @@ def _unfinished(
             # Without pixels the file's size and time stand for it: a mended file is described at the next run.
             stat = path.stat() if path.exists() else None
             seen = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"
-            return _Patch(patch_id, None, digest(captioner.key, "unreadable", seen), str(error))
+            return _Patch(patch_id, None, digest(captioner.key, "unreadable", row.image, seen), str(error))
         return _Patch(patch_id, pixels, captioner.row_key(pixels))
 
     with ThreadPoolExecutor(2) as pool:
@@ -227,26 +229,18 @@ def _unfinished(
                 yield patch
 
 
-def _describe(batch: list[_Patch], captioner: "Captioner") -> list[CaptionRow]:
+def _describe(batch: Sequence[_Patch], captioner: "Captioner") -> list[CaptionRow]:
     written = iter(captioner.describe([patch.image for patch in batch if patch.image is not None]))
     rows = []
     for patch in batch:
         if patch.image is None:
-            rows.append(CaptionRow(patch.patch_id, None, patch.key, 0, None, patch.error))
-        else:
-            caption = next(written)
-            rows.append(
-                CaptionRow(
-                    patch.patch_id, caption.text or None, patch.key, caption.tokens, caption.mean_logprob, caption.error
-                )
-            )
+            rows.append(CaptionRow(patch.patch_id, None, patch.key, 0, None, patch.error, ""))
+            continue
+        one = next(written)
+        flags = ",".join(one.flags)
+        row = CaptionRow(patch.patch_id, one.text or None, patch.key, one.tokens, one.mean_logprob, one.error, flags)
+        rows.append(row)
     return rows
-
-
-def _batched(patches: Iterable[_Patch], size: int) -> Iterator[list[_Patch]]:
-    patches = iter(patches)
-    while batch := list(islice(patches, size)):
-        yield batch
 
 
 def _write_part(rows: list[CaptionRow], out: Path, rank: int, number: int) -> None:

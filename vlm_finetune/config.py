@@ -167,6 +167,12 @@ class CaptionConfig:
     """Sample from so many of the most likely tokens; 0 for all."""
     repetition_penalty: float = 1.0
     """Divides the scores of tokens already written; 1 for none."""
+    max_repeats: int = 4
+    """Times that the same words may follow one another before a caption is ended there and flagged; 0: any number."""
+    retry_errors: bool = False
+    """Describe again the rows of an earlier run that have an error."""
+    status: bool = False
+    """Only say how far the run in `out` is, from any terminal."""
     seed: int = 2024
     """Seed of sampling; each row draws from its own pixels and this."""
     dtype: str = "auto"

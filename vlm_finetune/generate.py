@@ -10,6 +10,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -18,7 +19,11 @@ from transformers import (
 from data.atomic import digest
 from vlm_finetune.collate import AnswerForm
 from vlm_finetune.encode import encode_prompts
+from vlm_finetune.loop_guard import LoopGuard
 from vlm_finetune.prompt import PatchPrompt
+
+CUT = "cut"
+LOOP = "loop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +35,15 @@ class Decoding:
     top_p: float = 1.0
     top_k: int = 0
     repetition_penalty: float = 1.0
+    max_repeats: int = 4
+    """Times that the same words may follow one another before a text is ended there; 0 for any number."""
     seed: int = 2024
 
     @property
     def key(self) -> str:
         """Hash of what decides the text; greedy text does not depend on the sampling settings."""
         sampled = (self.temperature, self.top_p, self.top_k, self.seed) if self.temperature > 0 else ()
-        return digest(repr((self.max_new_tokens, self.repetition_penalty, sampled)))
+        return digest(repr((self.max_new_tokens, self.repetition_penalty, self.max_repeats, sampled)))
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Caption:
     mean_logprob: float
     """Mean log-probability of those tokens; NaN where there are none."""
     error: str | None = None
+    flags: tuple[str, ...] = ()
+    """What is odd about the text: CUT where it met the limit before its end, LOOP where it repeated itself."""
 
 
 @torch.inference_mode()
@@ -79,8 +88,10 @@ def generate(
         if decoding.top_p < 1:
             processors.append(TopPLogitsWarper(decoding.top_p))
         processors.append(_RowNoise([row_seed(image, decoding.seed) for image in images]))
+    guard = LoopGuard(start, max_repeats=decoding.max_repeats, ends=ends)
     sequences = model.generate(
         **inputs,
+        stopping_criteria=StoppingCriteriaList([guard] if decoding.max_repeats else []),
         max_new_tokens=decoding.max_new_tokens,
         do_sample=False,
         # Models ship sampling settings of their own; here only `decoding` speaks.
@@ -94,26 +105,25 @@ def generate(
         use_cache=True,
     )
     written = sequences[:, start:]  # (N, T)
-    lengths = _lengths(written, ends)
+    lengths, ended = _lengths(written, ends)
+    for row, kept in guard.kept.items():
+        lengths[row] = kept
     logprobs = record.logprobs(sequences)  # (N, T)
     inside = torch.arange(written.shape[1], device=written.device)[None] < lengths[:, None]
     means = (logprobs * inside).sum(1) / lengths
     texts = processor.tokenizer.batch_decode(
         [row[:length] for row, length in zip(written, lengths.tolist(), strict=True)], skip_special_tokens=True
     )
+    flags = [(LOOP,) if row in guard.kept else () if whole else (CUT,) for row, whole in enumerate(ended.tolist())]
     return [
-        _caption(text.strip(), tokens, mean)
-        for text, tokens, mean in zip(texts, lengths.tolist(), means.tolist(), strict=True)
+        Caption(text.strip(), tokens, mean, error=None if text.strip() else "the model wrote nothing", flags=odd)
+        for text, tokens, mean, odd in zip(texts, lengths.tolist(), means.tolist(), flags, strict=True)
     ]
 
 
 def row_seed(image: np.ndarray, seed: int) -> int:
     """Seed of one patch's sampling: from its pixels, so that neither order nor batch changes the text."""
     return int(digest(str(seed), np.ascontiguousarray(image).tobytes())[:15], 16)
-
-
-def _caption(text: str, tokens: int, mean_logprob: float) -> Caption:
-    return Caption(text, tokens, mean_logprob, error=None if text else "the model wrote nothing")
 
 
 def _end_ids(model: Any, processor: Any, prompt: PatchPrompt) -> list[int]:
@@ -123,11 +133,11 @@ def _end_ids(model: Any, processor: Any, prompt: PatchPrompt) -> list[int]:
     return sorted({AnswerForm.of(processor, prompt).end_id, *known})
 
 
-def _lengths(written: torch.Tensor, ends: list[int]) -> torch.Tensor:
-    """Number of tokens of each row (N,), its end of turn included, the padding after it not."""
+def _lengths(written: torch.Tensor, ends: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of each row (N,), its end of turn included, the padding after it not; and whether there is an end (N,)."""
     ended = torch.isin(written, torch.tensor(ends, device=written.device))
     first = ended.int().argmax(1) + 1
-    return torch.where(ended.any(1), first, written.shape[1])
+    return torch.where(ended.any(1), first, written.shape[1]), ended.any(1)
 
 
 class _Record(LogitsProcessor):

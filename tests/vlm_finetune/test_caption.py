@@ -92,6 +92,76 @@ def test_an_image_that_was_mended_is_described_at_the_next_run(
     assert frame["error"].isna().all()
 
 
+def test_rows_with_an_error_are_described_again_on_request(
+    config: Callable[..., CaptionConfig], manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlm_finetune.captioner import Captioner
+    from vlm_finetune.generate import Caption
+
+    whole = Captioner.describe
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            Captioner, "describe", lambda self, images: [Caption("", 1, -1.0, "the model wrote nothing")] * len(images)
+        )
+        out = caption(config())
+    assert read_captions(out)["error"].notna().all()
+    caption(config())
+    assert read_captions(out)["error"].notna().all()
+    seen = []
+    monkeypatch.setattr(Captioner, "describe", lambda self, images: seen.append(len(images)) or whole(self, images))
+    caption(config(retry_errors=True))
+    assert sum(seen) == 12
+    assert read_captions(out)["error"].isna().all()
+    caption(config(retry_errors=True))
+    assert sum(seen) == 12
+
+
+def test_equal_pixels_are_described_once(
+    config: Callable[..., CaptionConfig],
+    manifest: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from vlm_finetune.captioner import Captioner
+
+    alone = read_captions(caption(config(out=manifest.parent / "alone"))).set_index("patch_id")
+    for copy in (1, 7, 11):
+        (manifest.parent / "images" / f"{copy}.png").write_bytes((manifest.parent / "images" / "0.png").read_bytes())
+    described, whole = [], Captioner.describe
+    monkeypatch.setattr(
+        Captioner, "describe", lambda self, images: described.append(len(images)) or whole(self, images)
+    )
+    frame = read_captions(caption(config(batch_size=2))).set_index("patch_id")
+    assert sum(described) == 9
+    assert "3 patches have the pixels of another" in capsys.readouterr().out
+    assert set(frame.loc[["p0", "p1", "p7", "p11"], "text"]) == {alone.loc["p0", "text"]}
+    assert len(frame) == 12
+    rest = [f"p{index}" for index in range(12) if index not in (1, 7, 11)]
+    assert frame.loc[rest, "text"].equals(alone.loc[rest, "text"])
+
+
+def test_a_text_that_meets_the_limit_is_flagged_and_counted(
+    config: Callable[..., CaptionConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = read_captions(caption(config(max_new_tokens=2)))
+    assert set(frame["flags"]) == {"cut"}
+    assert "12 with the flag cut" in capsys.readouterr().out
+
+
+def test_the_status_of_a_folder_is_told_from_what_is_on_disk(
+    config: Callable[..., CaptionConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = caption(config())
+    (out / "part-0-1.parquet").unlink()
+    capsys.readouterr()
+    parts = sorted(out.iterdir())
+    caption(config(status=True, model="not here"))
+    said = capsys.readouterr().out
+    assert "7 of 12 patches described" in said
+    assert "last part written" in said
+    assert sorted(out.iterdir()) == parts
+
+
 def test_the_folder_of_other_settings_is_refused(config: Callable[..., CaptionConfig]) -> None:
     caption(config())
     with pytest.raises(InputError, match="another --out"):
