@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 INDEX = "bundle.json"
-DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
+DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "max_repeats", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,8 @@ def _describe(config: BundleConfig, folder: Path, *, mpp: float, tile_px: int) -
         schema=SCHEMA,
         model=model,
         dtype=captioning["dtype"],
-        decoding={name: captioning[name] for name in DECODING},
+        # Captions of before a setting existed were written with its default.
+        decoding={name: captioning[name] for name in DECODING if name in captioning},
         target_mpp=mpp,
         tile_px=tile_px,
         notice=config.notice,
