@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
@@ -36,3 +38,34 @@ class PrepareConfig:
     """Share of the patients held out for testing; unused when the source gives splits."""
     seed: int = 2024
     """Seed of the split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileConfig:
+    """List the tissue of every slide in a folder as patches, without cutting them out."""
+
+    slides: Path
+    """Folder of slides (searched recursively), or one slide."""
+    out: Path
+    """Manifest to write, patches.parquet; slides that are left out go to a CSV of its name, with the reason."""
+    mpp: float | None = None
+    """Resolution in µm per pixel for slides whose file states none."""
+    target_mpp: float = 0.5
+    """Resolution of the patches in µm per pixel."""
+    tile_px: int = 224
+    """Side of a patch in pixels of that resolution."""
+    min_tissue: float = 0.5
+    """Smallest share of tissue in a patch."""
+    any_stain: bool = False
+    """Use slides that do not look like H&E, which are left out otherwise."""
+    reader: str = "auto"
+    """What opens the files: openslide, tiffslide or image; auto takes OpenSlide, and a single plain image as such."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("mpp", "target_mpp", "tile_px"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"--{name} {value:g}: give more than 0")
+        if not 0 <= self.min_tissue <= 1:
+            raise InputError(f"--min_tissue {self.min_tissue:g}: give 0 to 1")

@@ -76,6 +76,13 @@ COMMANDS = {
             ("source", "out"),
         ),
         Command(
+            "tile",
+            "list the tissue of slides as patches, for `caption --slides`; nothing is cut out",
+            "data.config:TileConfig",
+            "data.tile_slides:tile",
+            ("slides", "out"),
+        ),
+        Command(
             "finetune",
             "teach a vision-language model to describe patches (LoRA)",
             "vlm_finetune.config:FinetuneConfig",

@@ -1,28 +1,24 @@
 """Describe every patch of a manifest: batched, sharded over processes, resumable row by row."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from data.atomic import atomic, digest, write_text
 from data.captions import PATTERN, part_number, read_captions
 from data.claim import check_claim, claim
 from data.command import config_yaml, run_command
 from data.errors import InputError
-from data.image import read_image
-from data.manifest import image_path, read_manifest
+from data.manifest import read_manifest
 from data.taxonomy import load_taxonomy
 from vlm_finetune.caption_row import CaptionRow
 from vlm_finetune.caption_status import caption_status
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
 from vlm_finetune.copies import Copies
-from vlm_finetune.unseen import Row, choose_adapters
+from vlm_finetune.patch_source import Patch, own_rows, read_patches
+from vlm_finetune.unseen import Place, Row, choose_adapters
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -30,16 +26,6 @@ if TYPE_CHECKING:
     from vlm_finetune.captioner import Captioner
     from vlm_finetune.generate import Decoding
     from vlm_finetune.prompt import PatchPrompt
-
-
-@dataclass(frozen=True)
-class _Patch:
-    """A patch that was read, or why it could not be."""
-
-    patch_id: str
-    image: np.ndarray | None
-    key: str
-    error: str | None = None
 
 
 def caption(config: CaptionConfig) -> Path:
@@ -77,7 +63,7 @@ def caption(config: CaptionConfig) -> Path:
     if config.retry_errors:
         existing = existing[existing["error"].isna()]
     done = set(zip(existing["patch_id"], existing["key"], strict=True))
-    own = [(adapter, share[state.process_index :: state.num_processes]) for adapter, share in shares]
+    own = [(adapter, own_rows(share, state.process_index, state.num_processes)) for adapter, share in shares]
 
     finished: list[CaptionRow] = []
     failed, tokens, started = 0, 0, time.monotonic()
@@ -88,7 +74,7 @@ def caption(config: CaptionConfig) -> Path:
             if adapter != shares[0][0]:
                 del captioner  # one model at a time
                 captioner = _captioner(config, adapter)
-            todo = _unfinished(share, config.manifest, captioner, done, bar.update)
+            todo = _unfinished(share, config, captioner, done, bar.update)
             for batch in copies.batches(todo, captioner.batch_size):
                 fresh = copies.complete(_describe(batch, captioner))
                 failed += sum(row.error is not None for row in fresh)
@@ -137,13 +123,23 @@ def _select(config: CaptionConfig) -> list[Row]:
     wanted = frame[frame["split"].isna() | frame["split"].isin(config.splits)]
     if wanted.empty:
         raise InputError(f"{config.manifest}: no rows in the splits {', '.join(config.splits)}; set --splits")
-    inside = wanted[wanted["image"].isna()]
-    if len(inside):
+    inside = wanted["image"].isna()
+    if inside.any() and config.slides is None:
         raise InputError(
-            f"{config.manifest}: {len(inside)} rows such as {inside['patch_id'].iloc[0]} have no image file; "
-            "patches inside slides are described by `mmlnb infer`"
+            f"{config.manifest}: {inside.sum()} rows such as {wanted.loc[inside, 'patch_id'].iloc[0]} have no image "
+            "file; where they lie inside slides, give the slides' folder with --slides"
         )
-    return [Row(*row) for row in zip(wanted["patch_id"], wanted["image"], wanted["patient_id"], strict=True)]
+    return [_row(one, manifest=config.manifest) for one in wanted.itertuples(index=False)]
+
+
+def _row(one: Any, *, manifest: Path) -> Row:
+    if one.image is not None:
+        return Row(one.patch_id, one.image, one.patient_id)
+    place = (one.slide_id, one.x, one.y, one.size_px, one.mpp)
+    if any(value is None or value != value for value in place):
+        raise InputError(f"{manifest}: {one.patch_id} has neither an image nor slide_id, x, y, size_px and mpp")
+    where = Place(str(one.slide_id), int(one.x), int(one.y), int(one.size_px), float(one.mpp))
+    return Row(one.patch_id, None, one.patient_id, where)
 
 
 def _captioner(config: CaptionConfig, adapter: Path | None) -> "Captioner":
@@ -198,38 +194,21 @@ def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
 
 
 def _unfinished(
-    share: Iterable[Row],
-    manifest: Path,
+    share: Sequence[Row],
+    config: CaptionConfig,
     captioner: "Captioner",
     done: set[tuple[str, str]],
     skip: Callable[[int], object],
-) -> Iterator[_Patch]:
-    """Patches of `share` that are not `done`, in order, read ahead by threads; `skip` is told of each that is."""
-
-    def read(row: Row) -> _Patch:
-        patch_id, path = row.patch_id, image_path(manifest, row.image)
-        try:
-            pixels = read_image(path)
-        except InputError as error:
-            # Without pixels the file's size and time stand for it: a mended file is described at the next run.
-            stat = path.stat() if path.exists() else None
-            seen = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"
-            return _Patch(patch_id, None, digest(captioner.key, "unreadable", row.image, seen), str(error))
-        return _Patch(patch_id, pixels, captioner.row_key(pixels))
-
-    with ThreadPoolExecutor(2) as pool:
-        todo = iter(share)
-        ahead: list[Future[_Patch]] = [pool.submit(read, row) for row in islice(todo, 2 * captioner.batch_size)]
-        while ahead:
-            patch = ahead.pop(0).result()
-            ahead += [pool.submit(read, row) for row in islice(todo, 1)]
-            if (patch.patch_id, patch.key) in done:
-                skip(1)
-            else:
-                yield patch
+) -> Iterator[Patch]:
+    """Patches of `share` that are not `done`; `skip` is told of each that is."""
+    for patch in read_patches(share, config, captioner):
+        if (patch.patch_id, patch.key) in done:
+            skip(1)
+        else:
+            yield patch
 
 
-def _describe(batch: Sequence[_Patch], captioner: "Captioner") -> list[CaptionRow]:
+def _describe(batch: Sequence[Patch], captioner: "Captioner") -> list[CaptionRow]:
     written = iter(captioner.describe([patch.image for patch in batch if patch.image is not None]))
     rows = []
     for patch in batch:

@@ -137,6 +137,12 @@ class CaptionConfig:
     """Manifest (patches.parquet) of the patches."""
     out: Path
     """Output folder of the parts, part-<rank>-<n>.parquet; an interrupted run goes on from them."""
+    slides: Path | None = None
+    """Folder of the slides, where the manifest lists places in slides (`mmlnb tile` writes such a one)."""
+    mpp: float | None = None
+    """Resolution in µm per pixel for slides whose file states none."""
+    workers: int = 1
+    """Processes that read slides ahead of the model."""
     taxonomy: str = "neuroblastoma"
     """Taxonomy by name or YAML file; its tissue fills the prompt where there is no adapter."""
     model: str = "tiny"

@@ -12,13 +12,30 @@ FOLDS_FOLDER = "crossfit"
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in a slide a patch lies."""
+
+    slide_id: str
+    """Path of the slide, relative to the folder of slides."""
+    x: int
+    """Left edge in level-0 pixels."""
+    y: int
+    """Top edge in level-0 pixels."""
+    size_px: int
+    """Side in pixels of the resolution `mpp`."""
+    mpp: float
+    """µm per pixel."""
+
+
+@dataclass(frozen=True)
 class Row:
-    """One patch to describe."""
+    """One patch to describe: an image, or a place in a slide."""
 
     patch_id: str
-    image: str
+    image: str | None
     """Path relative to the manifest."""
     patient_id: str | None
+    place: Place | None = None
 
 
 def choose_adapters(

@@ -185,7 +185,7 @@ def test_a_patch_inside_a_slide_is_refused_with_the_command_to_use(
     config: Callable[..., CaptionConfig], edit_manifest: Callable[..., Path]
 ) -> None:
     edit_manifest("p2", image=None)
-    with pytest.raises(InputError, match=r"p2.*mmlnb infer"):
+    with pytest.raises(InputError, match=r"p2.*--slides"):
         caption(config())
 
 
