@@ -254,6 +254,8 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, busy: bool
 def test_an_interrupt_ends_a_busy_script_and_its_processes(tmp_path: Path) -> None:
     path = script(
         tmp_path,
+        # A shell starts what it runs in the background with this signal ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with ReaderPool(workers=1, slot_bytes=4) as pool:\n"
         "    results = pool.stream(pool_calls.hang, [(0.0,), (600.0,), (600.0,)], name='x')\n"
         "    print(*[process for (_, process), _ in pool.stream(pool_calls.fill, [(1,)], name='x')])\n"
@@ -266,7 +268,10 @@ def test_an_interrupt_ends_a_busy_script_and_its_processes(tmp_path: Path) -> No
         found = [parent.stdout.readline().strip() for _ in range(3)]
         assert found[2] == "waiting"
         parent.send_signal(signal.SIGINT)
-        _, errors = parent.communicate(timeout=PATIENCE)
+        try:
+            _, errors = parent.communicate(timeout=PATIENCE)
+        finally:
+            parent.kill()
     assert "KeyboardInterrupt" in errors
     assert parent.returncode != 0
     assert until(lambda: not alive(int(found[1])))
