@@ -17,6 +17,8 @@ class CaptionStatus:
     """Rows asked for."""
     described: int
     errors: int
+    example: str
+    """One of the errors; empty where there is none."""
     flags: dict[str, int]
     """How many texts have each flag."""
     tokens: int
@@ -26,7 +28,7 @@ class CaptionStatus:
     def summary(self) -> str:
         """One line, and a second one while rows are missing."""
         odd = "".join(f", {count} with the flag {flag}" for flag, count in sorted(self.flags.items()))
-        retry = " (--retry-errors describes them again)" if self.errors else ""
+        retry = f" ({self.example}; --retry-errors describes them again)" if self.errors else ""
         line = (
             f"{self.described} of {self.rows} patches described in {self.folder}, {self.errors} of them with an "
             f"error{retry}{odd}"
@@ -53,6 +55,7 @@ def caption_status(folder: Path, *, rows: int) -> CaptionStatus:
         rows=rows,
         described=len(found),
         errors=int(found["error"].notna().sum()),
+        example=next(iter(found["error"].dropna()), ""),
         flags={str(flag): int(count) for flag, count in named[named != ""].value_counts().items()},
         tokens=int(found["tokens"].sum()) if len(found) else 0,
         written=[path.stat().st_mtime for path in folder.glob(PATTERN)],
