@@ -49,7 +49,7 @@ def measure(folder: Path, *, patients: int, rounds: int) -> dict[str, Any]:
     finetune(replace(settings, epochs=0.1))
     tokens = sum(len(row["input_ids"]) for row in encoded(settings, manifest)) * settings.epochs
     rates: dict[str, list[float]] = {"plain": [], "ours": []}
-    peak = PeakMemory()
+    peak = 0.0
     for attempt in range(rounds):
         started = time.perf_counter()
         plain_model = plain(settings)
@@ -59,7 +59,7 @@ def measure(folder: Path, *, patients: int, rounds: int) -> dict[str, Any]:
             started = time.perf_counter()
             finetune(replace(settings, out=out))
             rates["ours"].append(tokens / (time.perf_counter() - started))
-        peak.gigabytes = max(peak.gigabytes, memory.gigabytes)
+        peak = max(peak, memory.gigabytes)
         print({name: round(values[-1]) for name, values in rates.items()}, "tokens per second")
     base = load_base(find_model(settings.model), dtype=torch.float32)
     trained = load_adapter(base, out, processor=processor_of(settings), prompt=prompt_of(settings))
@@ -68,7 +68,7 @@ def measure(folder: Path, *, patients: int, rounds: int) -> dict[str, Any]:
         "name": "finetune",
         "tokens_per_second": round(ours, 1),
         "vs_padded_loop": round(ours / reference, 3),
-        "peak_rss_gb": round(peak.gigabytes, 3),
+        "peak_rss_gb": round(peak, 3),
         "device": f"{torch.get_num_threads()} threads of {platform.machine()}",
         "padded_loop_tokens_per_second": round(reference, 1),
         "held_out_loss": round(loss(trained, settings, held_out), 4),

@@ -21,7 +21,6 @@ class CaptionStatus:
     """One of the errors; empty where there is none."""
     flags: dict[str, int]
     """How many texts have each flag."""
-    tokens: int
     written: Sequence[float]
     """When each part was written, in seconds since 1970."""
 
@@ -48,7 +47,7 @@ class CaptionStatus:
 
 def caption_status(folder: Path, *, rows: int) -> CaptionStatus:
     """Status of the run in `folder` that is to describe `rows` patches; reads only what is on disk."""
-    found = read_captions(folder, missing_ok=True, columns=("patch_id", "tokens", "error", "flags"))
+    found = read_captions(folder, missing_ok=True, columns=("patch_id", "error", "flags"))
     named = found["flags"].dropna().str.split(",").explode()
     return CaptionStatus(
         folder=folder,
@@ -57,6 +56,5 @@ def caption_status(folder: Path, *, rows: int) -> CaptionStatus:
         errors=int(found["error"].notna().sum()),
         example=next(iter(found["error"].dropna()), ""),
         flags={str(flag): int(count) for flag, count in named[named != ""].value_counts().items()},
-        tokens=int(found["tokens"].sum()) if len(found) else 0,
         written=[path.stat().st_mtime for path in folder.glob(PATTERN)],
     )
