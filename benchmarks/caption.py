@@ -7,6 +7,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from vlm_finetune.train import finetune
 
 BATCHES = (32, 64, 128, 256)
 FORCED_TOKENS = 48
+ROUNDS = 3
 
 
 def main() -> None:
@@ -83,6 +85,7 @@ def measure(folder: Path, *, patients: int, rounds: int) -> dict[str, Any]:
         "decode_limit_tokens_per_second": round(limit, 1),
         "decode_limit_batch": batch,
         "patches": len(reference),
+        "seconds_by_part_of_256": seconds_by_part(settings),
     }
 
 
@@ -123,12 +126,38 @@ def decode_limit(config: CaptionConfig) -> tuple[float, int]:
         encoded = base.base_model.get_image_features(**pixels, return_dict=True)
         inputs = {name: value for name, value in inputs.items() if not name.startswith("pixel_")}
         length = {"max_new_tokens": FORCED_TOKENS, "min_new_tokens": FORCED_TOKENS, "do_sample": False}
-        for _ in range(2):
+        for _ in range(ROUNDS):
             started = time.perf_counter()
             model.generate(**inputs, mm_encoder_outputs={"image": encoded}, **length)
             found.append((size * FORCED_TOKENS / (time.perf_counter() - started), size))
     print({size: round(max(rate for rate, other in found if other == size)) for size in BATCHES}, "tokens per second")
     return max(found)
+
+
+def seconds_by_part(config: CaptionConfig, count: int = 256) -> dict[str, float]:
+    """Where the time of describing `count` patches goes, each part by itself."""
+    captioner = captioner_of(config)
+    base, rows = base_of(captioner.loaded.model), read_manifest(config.manifest)
+    assert captioner.rows is not None
+    encoder = captioner.rows.encoder
+    paths = [image_path(config.manifest, image) for image in rows["image"][:count]]
+    spent = {}
+
+    def timed(name: str, run: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = run()
+        spent[name] = round(time.perf_counter() - started, 3)
+        return result
+
+    images = timed("reading", lambda: [read_image(path) for path in paths])
+    timed("keys", lambda: [captioner.row_key(image) for image in images])
+    small = timed("resizing", lambda: [captioner.prompt.resize(image) for image in images])
+    chunks = [small[start : start + 32] for start in range(0, len(small), 32)]
+    encoded = timed("preprocessing", lambda: [encoder.images(chunk) for chunk in chunks])
+    with torch.inference_mode():
+        timed("vision_tower", lambda: [base.base_model.get_image_features(**one, return_dict=True) for one in encoded])
+    timed("all_of_it", lambda: captioner.describe(small))
+    return spent
 
 
 if __name__ == "__main__":

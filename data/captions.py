@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PATTERN = "part-*.parquet"
-COLUMNS = ("patch_id", "text", "key", "tokens", "mean_logprob", "error", "flags")
+COLUMNS = ("patch_id", "text", "key", "tokens", "mean_logprob", "error", "flags", "copy_of", "alternatives")
 
 
 def read_captions(folder: Path, *, missing_ok: bool = False, columns: tuple[str, ...] = COLUMNS) -> "pd.DataFrame":
@@ -40,7 +40,7 @@ def read_captions(folder: Path, *, missing_ok: bool = False, columns: tuple[str,
     if not frames:
         return pd.DataFrame(columns=list(columns))
     frame = pd.concat(frames, ignore_index=True).drop_duplicates("patch_id", keep="last", ignore_index=True)
-    for column in {"text", "error"} & set(columns):
+    for column in {"text", "error", "copy_of"} & set(columns):
         frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
     return frame
 

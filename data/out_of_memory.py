@@ -37,7 +37,7 @@ def run_in_batches(
         if exhausted:
             # Outside the handler, which holds the frames and so the memory of the attempt.
             size = max(1, min(size, len(items) - done) // 2)
-            _give_back()
+            give_back()
         else:
             done += size
     return results, size
@@ -48,7 +48,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(message in str(error).lower() for message in MESSAGES)
 
 
-def _give_back() -> None:
+def give_back() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

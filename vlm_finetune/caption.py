@@ -1,30 +1,30 @@
 """Describe every patch of a manifest: batched, sharded over processes, resumable row by row."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.atomic import atomic, digest, write_text
+from data.atomic import digest, write_text
 from data.captions import PATTERN, part_number, read_captions
 from data.claim import check_claim, claim
 from data.command import config_yaml, run_command
 from data.errors import InputError
 from data.manifest import read_manifest
 from data.taxonomy import load_taxonomy
+from vlm_finetune.caption_bar import CaptionBar
+from vlm_finetune.caption_parts import PartWriter
 from vlm_finetune.caption_row import CaptionRow
 from vlm_finetune.caption_status import caption_status
 from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM, CaptionConfig
 from vlm_finetune.copies import Copies
+from vlm_finetune.near_copies import fresh_of_stretch, stretches, whole_stretches
 from vlm_finetune.patch_source import Patch, own_rows, read_patches
 from vlm_finetune.unseen import Place, Row, choose_adapters
 
 if TYPE_CHECKING:
-    from datasets import Features
-
-    from vlm_finetune.captioner import Captioner
-    from vlm_finetune.generate import Decoding
+    from vlm_finetune.decoding import Decoding
+    from vlm_finetune.describer import Describer
     from vlm_finetune.prompt import PatchPrompt
 
 
@@ -36,8 +36,6 @@ def caption(config: CaptionConfig) -> Path:
     Raises:
         InputError: no rows, missing model, an adapter that does not fit, or a folder that holds another run.
     """
-    from tqdm import tqdm
-
     from vlm_finetune.model import process_state, weights_key
 
     rows = _select(config)
@@ -46,6 +44,7 @@ def caption(config: CaptionConfig) -> Path:
         return config.out
     shares = choose_adapters(config.adapter, rows, allow_seen=config.seen_patients == "allow")
     state = process_state(config.device)
+    _check_engine(config, processes=state.num_processes)
     # Loaded before the folder is claimed, so that what does not fit leaves no mark.
     captioner = _captioner(config, shares[0][0])
     key = captioner.key if len(shares) == 1 else digest(captioner.key, *(weights_key(a) for a, _ in shares if a))
@@ -63,33 +62,26 @@ def caption(config: CaptionConfig) -> Path:
     if config.retry_errors:
         existing = existing[existing["error"].isna()]
     done = set(zip(existing["patch_id"], existing["key"], strict=True))
-    own = [(adapter, own_rows(share, state.process_index, state.num_processes)) for adapter, share in shares]
+    own = [(adapter, _own(share, config, state)) for adapter, share in shares]
 
-    finished: list[CaptionRow] = []
-    failed, tokens, started = 0, 0, time.monotonic()
-    copies = Copies()
-    total = sum(len(share) for _, share in own)
-    with tqdm(total=total, desc="caption", unit="patch", disable=not state.is_local_main_process) as bar:
-        for adapter, share in own:
+    parts = PartWriter(
+        config.out, rank=state.process_index, number=number, rows_per_part=config.rows_per_part, done=done
+    )
+    copies = Copies(parts.add)
+    with CaptionBar(total=sum(len(rows) for _, some in own for rows in some), shown=state.is_local_main_process) as bar:
+        for adapter, some in own:
             if adapter != shares[0][0]:
                 del captioner  # one model at a time
                 captioner = _captioner(config, adapter)
-            todo = _unfinished(share, config, captioner, done, bar.update)
-            for batch in copies.batches(todo, captioner.batch_size):
-                fresh = copies.complete(_describe(batch, captioner))
-                failed += sum(row.error is not None for row in fresh)
-                tokens += sum(row.tokens for row in fresh)
-                finished += fresh
-                bar.update(len(fresh))
-                bar.set_postfix(failed=failed, tokens_per_s=round(tokens / (time.monotonic() - started)))
-                while len(finished) >= config.rows_per_part:
-                    _write_part(finished[: config.rows_per_part], config.out, state.process_index, number)
-                    finished, number = finished[config.rows_per_part :], number + 1
-        if finished:
-            _write_part(finished, config.out, state.process_index, number)
+            wanted = _wanted(some, config, captioner, parts, copies, bar)
+            for patch, one in captioner.stream((patch, patch.image) for patch in wanted if patch.image is not None):
+                copies.described(CaptionRow.written(patch.patch_id, patch.key, one))
+                bar.show(parts)
+        parts.flush()
+        bar.show(parts)
     state.wait_for_everyone()
     if copies.saved:
-        print(f"{copies.saved} patches have the pixels of another and were not described again")
+        print(f"{copies.saved} patches have the text of another with {_alike(config)} pixels")
     if state.is_main_process:
         write_text(config.out / "config.yaml", config_yaml(config))
         print(caption_status(config.out, rows=len(rows)).summary())
@@ -97,24 +89,6 @@ def caption(config: CaptionConfig) -> Path:
         if folds:
             print(f"{folds} of them by an adapter that has not seen their patient ({len(shares) - 1} folds)")
     return config.out
-
-
-def features() -> "Features":
-    """Schema of the parts."""
-    from datasets import Features, Value
-
-    text = Value("string")
-    return Features(
-        {
-            "patch_id": text,
-            "text": text,
-            "key": text,
-            "tokens": Value("int32"),
-            "mean_logprob": Value("float32"),
-            "error": text,
-            "flags": text,
-        }
-    )
 
 
 def _select(config: CaptionConfig) -> list[Row]:
@@ -142,27 +116,55 @@ def _row(one: Any, *, manifest: Path) -> Row:
     return Row(one.patch_id, None, one.patient_id, where)
 
 
-def _captioner(config: CaptionConfig, adapter: Path | None) -> "Captioner":
+def _captioner(config: CaptionConfig, adapter: Path | None) -> "Describer":
+    prompt, taxonomy, decoding = asked_prompt(config), load_taxonomy(config.taxonomy), _decoding(config)
+    beside = "" if config.dedupe is None else f"near {config.dedupe!r}"
+    if config.engine == "vllm":
+        from vlm_finetune.model import find_checkpoint
+        from vlm_finetune.prompt import PatchPrompt
+        from vlm_finetune.vllm_captioner import VllmCaptioner
+
+        default = PatchPrompt.default(taxonomy)
+        checkpoint = find_checkpoint(config.model, prompt=prompt, default_prompt=default, adapter=adapter)
+        return VllmCaptioner(checkpoint, decoding=decoding, dtype=config.dtype, beside=beside)
     from vlm_finetune.captioner import Captioner
 
     return Captioner(
         model=config.model,
         adapter=adapter,
-        prompt=asked_prompt(config),
-        taxonomy=load_taxonomy(config.taxonomy),
-        decoding=_decoding(config),
+        prompt=prompt,
+        taxonomy=taxonomy,
+        decoding=decoding,
         batch_size=config.batch_size,
         device=config.device,
         dtype=config.dtype,
+        beside=beside,
     )
 
 
-def _decoding(config: CaptionConfig) -> "Decoding":
-    from vlm_finetune.generate import Decoding
+def _check_engine(config: CaptionConfig, *, processes: int) -> None:
+    if config.engine == "vllm" and processes > 1:
+        raise InputError(
+            f"--engine vllm: with {processes} processes they would share one GPU; start one for each GPU, with "
+            "CUDA_VISIBLE_DEVICES, a manifest and an --out of its own"
+        )
+    if config.engine == "vllm" and config.dedupe is not None:
+        raise InputError("--dedupe: vLLM hands out no image embeddings; set --engine transformers, or leave it out")
 
-    for name in ("batch_size", "rows_per_part", "max_new_tokens"):
-        if getattr(config, name) < 1:
-            raise InputError(f"--{name} {getattr(config, name)}: give 1 or more")
+
+def _decoding(config: CaptionConfig) -> "Decoding":
+    from vlm_finetune.decoding import Decoding
+
+    for name, least in (("batch_size", 0), ("rows_per_part", 1), ("max_new_tokens", 1), ("alternatives", 0)):
+        if getattr(config, name) < least:
+            raise InputError(f"--{name} {getattr(config, name)}: give {least} or more")
+    if config.dedupe is not None and not 0 < config.dedupe <= 1:
+        raise InputError(f"--dedupe {config.dedupe:g}: a cosine; give more than 0 and at most 1, such as 0.98")
+    if config.alternatives and config.alternatives_temperature <= 0:
+        raise InputError(
+            f"--alternatives_temperature {config.alternatives_temperature:g}: alternatives would all be alike; "
+            "give more than 0"
+        )
     return Decoding(
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
@@ -170,6 +172,8 @@ def _decoding(config: CaptionConfig) -> "Decoding":
         top_k=config.top_k,
         repetition_penalty=config.repetition_penalty,
         max_repeats=config.max_repeats,
+        alternatives=config.alternatives,
+        alternatives_temperature=config.alternatives_temperature,
         seed=config.seed,
     )
 
@@ -193,42 +197,41 @@ def asked_prompt(config: CaptionConfig) -> "PatchPrompt | None":
     )
 
 
-def _unfinished(
-    share: Sequence[Row],
+def _wanted(
+    own: Sequence[Sequence[Row]],
     config: CaptionConfig,
-    captioner: "Captioner",
-    done: set[tuple[str, str]],
-    skip: Callable[[int], object],
+    captioner: "Describer",
+    parts: PartWriter,
+    copies: Copies,
+    bar: CaptionBar,
 ) -> Iterator[Patch]:
-    """Patches of `share` that are not `done`; `skip` is told of each that is."""
-    for patch in read_patches(share, config, captioner):
-        if (patch.patch_id, patch.key) in done:
-            skip(1)
-        else:
+    """Patches of the stretches `own` that the model is to describe; those that cannot be read get their row at once."""
+
+    def read() -> Iterator[Patch]:
+        for patch in read_patches(list(chain.from_iterable(own)), config, captioner):
+            if patch.error is not None:
+                parts.add(CaptionRow.failed(patch.patch_id, patch.key, patch.error))
+            if (patch.patch_id, patch.key) in parts.done:
+                bar.skip()
             yield patch
 
-
-def _describe(batch: Sequence[Patch], captioner: "Captioner") -> list[CaptionRow]:
-    written = iter(captioner.describe([patch.image for patch in batch if patch.image is not None]))
-    rows = []
-    for patch in batch:
-        if patch.image is None:
-            rows.append(CaptionRow(patch.patch_id, None, patch.key, 0, None, patch.error, ""))
-            continue
-        one = next(written)
-        flags = ",".join(one.flags)
-        row = CaptionRow(patch.patch_id, one.text or None, patch.key, one.tokens, one.mean_logprob, one.error, flags)
-        rows.append(row)
-    return rows
+    if config.dedupe is None:
+        readable = (patch for patch in read() if patch.error is None)
+        yield from copies.fresh(patch for patch in readable if (patch.patch_id, patch.key) not in parts.done)
+        return
+    for stretch in whole_stretches(read(), own):
+        yield from fresh_of_stretch(stretch, copies, embed=captioner.embed, threshold=config.dedupe, done=parts.done)
 
 
-def _write_part(rows: list[CaptionRow], out: Path, rank: int, number: int) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _own(share: Sequence[Row], config: CaptionConfig, state: Any) -> list[list[Row]]:
+    """What this process describes: rows by turns, or whole stretches where near copies are looked for in them."""
+    if config.dedupe is None:
+        return [own_rows(share, state.process_index, state.num_processes)]
+    return stretches(share)[state.process_index :: state.num_processes]
 
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=features().arrow_schema)
-    with atomic(out / f"part-{rank}-{number}.parquet") as temporary:
-        pq.write_table(table, temporary)
+
+def _alike(config: CaptionConfig) -> str:
+    return "equal" if config.dedupe is None else f"equal or nearly equal (cosine {config.dedupe:g} or more)"
 
 
 if __name__ == "__main__":

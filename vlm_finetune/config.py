@@ -155,12 +155,17 @@ class CaptionConfig:
     """Question; unset takes the adapter's, and one that differs from it is refused."""
     image_px: int | None = None
     """Side in pixels; unset takes the adapter's, and one that differs from it is refused."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the model; vllm needs an environment of its own."""
     splits: tuple[str, ...] = ("train", "val", "test")
     """Splits to describe; rows without a split are always described."""
     seen_patients: Literal["refuse", "allow"] = "refuse"
     """Whether patients whom every adapter was trained on may be described: text on them is surer than on others."""
-    batch_size: int = 64
-    """Patches described at once on each device."""
+    batch_size: int = 0
+    """Patches described at once on each device; 0 for as many as memory seems to allow. Halves where it runs out."""
+    dedupe: float | None = None
+    """Describe patches once that are nearly alike: the cosine of their image embeddings (means of the tokens that the
+    vision tower makes) is at least this. Only patches near one another in the manifest are compared."""
     rows_per_part: int = 256
     """Rows in each part; at most so many are lost when the run is killed."""
     max_new_tokens: int = 96
@@ -175,6 +180,10 @@ class CaptionConfig:
     """Divides the scores of tokens already written; 1 for none."""
     max_repeats: int = 4
     """Times that the same words may follow one another before a caption is ended there and flagged; 0: any number."""
+    alternatives: int = 0
+    """Further texts of each patch, sampled; where they disagree, the model is unsure."""
+    alternatives_temperature: float = 0.7
+    """Temperature at which these are sampled."""
     retry_errors: bool = False
     """Describe again the rows of an earlier run that have an error."""
     status: bool = False

@@ -1,59 +1,57 @@
 """Describe equal pixels once: their other rows get the same text."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Protocol, TypeVar
 
 from vlm_finetune.caption_row import CaptionRow
+from vlm_finetune.patch_source import Patch
 
 _REMEMBERED = 65_536
 
 
-class Keyed(Protocol):
-    """A patch with the hash of all that decides its text."""
-
-    @property
-    def patch_id(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-
-
-Patch = TypeVar("Patch", bound=Keyed)
-
-
 class Copies:
-    """Finds rows that share their key with one of the last 65,536 that were described, which bounds the memory."""
+    """Finds rows that share their key with one of the last 65,536 that were described, which bounds the memory.
 
-    def __init__(self) -> None:
+    Args:
+        write: takes in every row: those that were described, and copies of them.
+    """
+
+    def __init__(self, write: Callable[[CaptionRow], None]) -> None:
+        self.write = write
         self.saved = 0
         """Rows that were not described again."""
         self._known: OrderedDict[str, CaptionRow] = OrderedDict()
-        self._waiting: list[Keyed] = []
+        self._waiting: dict[str, list[Patch]] = {}
+        """Copies of what is being described, by its key."""
 
-    def batches(self, patches: Iterable[Patch], size: int) -> Iterator[Sequence[Patch]]:
-        """Batches of `size` with no key twice; after each, hand what was written about it to `complete`.
-
-        The last batch is empty where only copies are left.
-        """
-        batch: dict[str, Patch] = {}
+    def fresh(self, patches: Iterable[Patch]) -> Iterator[Patch]:
+        """Those of `patches` that are to be described; the others get their text as soon as it is there."""
         for patch in patches:
-            if patch.key in batch or patch.key in self._known:
-                self._waiting.append(patch)
-            else:
-                batch[patch.key] = patch
-            if len(batch) == size or len(self._waiting) >= _REMEMBERED:
-                yield list(batch.values())
-                batch = {}
-        if batch or self._waiting:
-            yield list(batch.values())
+            if self.follow(patch, patch.key):
+                continue
+            self._waiting[patch.key] = []
+            yield patch
 
-    def complete(self, rows: Sequence[CaptionRow]) -> list[CaptionRow]:
-        """The `rows` of the latest batch, and those of all copies that were put aside before it."""
-        self._known.update((row.key, row) for row in rows)
-        copied = [replace(self._known[patch.key], patch_id=patch.patch_id) for patch in self._waiting]
-        self.saved += len(copied)
-        self._waiting.clear()
+    def follow(self, patch: Patch, key: str) -> bool:
+        """Give `patch` the text of the row with `key`, now or later; False where there is none."""
+        if key in self._known:
+            self._copy(self._known[key], patch)
+        elif key in self._waiting:
+            self._waiting[key].append(patch)
+        else:
+            return False
+        return True
+
+    def described(self, row: CaptionRow) -> None:
+        """Write `row`, and those of the patches that were waiting for its text."""
+        self.write(row)
+        self._known[row.key] = row
+        for patch in self._waiting.pop(row.key):
+            self._copy(row, patch)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        return [*rows, *copied]
+
+    def _copy(self, row: CaptionRow, patch: Patch) -> None:
+        self.saved += 1
+        self.write(replace(row, patch_id=patch.patch_id, key=patch.key, copy_of=row.patch_id))

@@ -58,13 +58,21 @@ def apply_template(processor: Any, conversations: Sequence[Any], **settings: Any
 
 def set_image_size(processor: Any, image_px: int) -> None:
     """Make a processor show a patch of `image_px` on a side whole and at its size, where it has settings for that."""
-    images = processor.image_processor
-    whole = dict.fromkeys((name for name in _CUTTING if hasattr(images, name)), False)
+    settings = image_settings(processor, image_px)
+    if "size" in settings:
+        processor.image_processor.size = settings.pop("size")
     # What a processor hands to its image processor has precedence over the latter's own settings.
-    processor.images_kwargs = {**getattr(processor, "images_kwargs", {}), **whole}
+    processor.images_kwargs = {**getattr(processor, "images_kwargs", {}), **settings}
+
+
+def image_settings(processor: Any, image_px: int) -> dict[str, Any]:
+    """Settings by which the image processor of `processor` shows a patch of `image_px` whole and at its size."""
+    images = processor.image_processor
+    settings: dict[str, Any] = dict.fromkeys((name for name in _CUTTING if hasattr(images, name)), False)
     if _factor(images) is not None:
         side = _expected_px(images, image_px)
-        images.size = {"shortest_edge": side**2, "longest_edge": side**2}
+        settings["size"] = {"shortest_edge": side**2, "longest_edge": side**2}
+    return settings
 
 
 def check_image_size(encoded: dict[str, torch.Tensor], prompt: PatchPrompt, processor: Any) -> None:

@@ -1,7 +1,6 @@
 """Batched generation whose text does not depend on the batch, with a log-probability for every row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,53 +10,14 @@ from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
     StoppingCriteriaList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
-from data.atomic import digest
 from vlm_finetune.collate import AnswerForm
+from vlm_finetune.decoding import CUT, LOOP, Caption, Decoding
 from vlm_finetune.encode import encode_prompts
 from vlm_finetune.loop_guard import LoopGuard
 from vlm_finetune.prompt import PatchPrompt
-
-CUT = "cut"
-LOOP = "loop"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How text is drawn from the model; temperature 0 is greedy."""
-
-    max_new_tokens: int = 96
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    max_repeats: int = 4
-    """Times that the same words may follow one another before a text is ended there; 0 for any number."""
-    seed: int = 2024
-
-    @property
-    def key(self) -> str:
-        """Hash of what decides the text; greedy text does not depend on the sampling settings."""
-        sampled = (self.temperature, self.top_p, self.top_k, self.seed) if self.temperature > 0 else ()
-        return digest(repr((self.max_new_tokens, self.repetition_penalty, self.max_repeats, sampled)))
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What the model wrote about one patch, or why there is nothing."""
-
-    text: str
-    tokens: int
-    """Generated tokens, the end of turn included."""
-    mean_logprob: float
-    """Mean log-probability of those tokens; NaN where there are none."""
-    error: str | None = None
-    flags: tuple[str, ...] = ()
-    """What is odd about the text: CUT where it met the limit before its end, LOOP where it repeated itself."""
+from vlm_finetune.sampling import gumbel_noise, row_seed, warpers
 
 
 @torch.inference_mode()
@@ -74,7 +34,7 @@ def generate(
     inputs = {key: value.to(model.device) for key, value in encode_prompts(images, prompt, processor).items()}
     inputs = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in inputs.items()}
     start = inputs["input_ids"].shape[1]
-    ends = _end_ids(model, processor, prompt)
+    ends = end_ids(model, processor, prompt)
     pad_id = processor.tokenizer.pad_token_id if processor.tokenizer.pad_token_id is not None else ends[0]
     record = _Record(start)
     processors = LogitsProcessorList([record])
@@ -82,11 +42,7 @@ def generate(
         # The prompt is no part of what may not be repeated: it holds the very words that a description needs.
         processors.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty, prompt_ignore_length=start))
     if decoding.temperature > 0:
-        processors.append(TemperatureLogitsWarper(decoding.temperature))
-        if decoding.top_k > 0:
-            processors.append(TopKLogitsWarper(decoding.top_k))
-        if decoding.top_p < 1:
-            processors.append(TopPLogitsWarper(decoding.top_p))
+        processors += warpers(decoding)
         processors.append(_RowNoise([row_seed(image, decoding.seed) for image in images]))
     guard = LoopGuard(start, max_repeats=decoding.max_repeats, ends=ends)
     sequences = model.generate(
@@ -121,12 +77,7 @@ def generate(
     ]
 
 
-def row_seed(image: np.ndarray, seed: int) -> int:
-    """Seed of one patch's sampling: from its pixels, so that neither order nor batch changes the text."""
-    return int(digest(str(seed), np.ascontiguousarray(image).tobytes())[:15], 16)
-
-
-def _end_ids(model: Any, processor: Any, prompt: PatchPrompt) -> list[int]:
+def end_ids(model: Any, processor: Any, prompt: PatchPrompt) -> list[int]:
     """Tokens that end a turn: those of the model and the one that training teaches."""
     known = model.generation_config.eos_token_id
     known = known if isinstance(known, list) else [known] if known is not None else []
@@ -170,7 +121,4 @@ class _RowNoise(LogitsProcessor):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        shape = scores.shape[1]
-        noise = torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
-        gumbel = -torch.log(-torch.log(noise.clamp(1e-7, 1 - 1e-7)))
-        return scores + gumbel.to(scores)
+        return scores + gumbel_noise(self.generators, scores)

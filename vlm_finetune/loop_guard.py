@@ -11,10 +11,24 @@ _FEWEST = 16
 _EVERY = 8
 
 
-class LoopGuard(StoppingCriteria):
-    """Ends the rows whose last tokens are one stretch of up to 16, `max_repeats` times in a row and 16 tokens or more.
+def loop_start(tokens: Sequence[int], *, max_repeats: int) -> int | None:
+    """Number of tokens up to where a repetition at the end of `tokens` begins; None where there is none.
 
-    It looks at every eighth token of each row, so that what it does to a row does not depend on the others.
+    A repetition is one stretch of up to 16 tokens more than `max_repeats` times in a row, and 16 tokens or more. It is
+    looked for at every eighth token only.
+    """
+    if not max_repeats or len(tokens) % _EVERY:
+        return None
+    for period in range(1, _LONGEST + 1):
+        repeats = max(max_repeats, -(-_FEWEST // period)) + 1
+        tail = tokens[-repeats * period :]
+        if len(tail) == repeats * period and tail[period:] == tail[:-period]:
+            return len(tokens) - (repeats - 1) * period
+    return None
+
+
+class LoopGuard(StoppingCriteria):
+    """Ends the rows that repeat themselves; what it does to a row does not depend on the others.
 
     Args:
         start: tokens of the prompt, which all rows have in common.
@@ -23,7 +37,7 @@ class LoopGuard(StoppingCriteria):
 
     def __init__(self, start: int, *, max_repeats: int, ends: Sequence[int]) -> None:
         self.start = start
-        self.ends = torch.tensor(ends)
+        self.ends = frozenset(ends)
         self.max_repeats = max_repeats
         self.kept: dict[int, int] = {}
         """Tokens of each row that was ended, up to where its repetition begins."""
@@ -31,17 +45,11 @@ class LoopGuard(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **settings: Any) -> torch.Tensor:
         """Which rows (N,) are to end; called by `generate` after each token."""
         done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        written = input_ids.shape[1] - self.start
-        if written % _EVERY:
+        if (input_ids.shape[1] - self.start) % _EVERY:
             return done
-        ended = torch.isin(input_ids[:, self.start :], self.ends.to(input_ids.device)).any(1)
-        for period in range(1, _LONGEST + 1):
-            repeats = max(self.max_repeats, -(-_FEWEST // period)) + 1
-            if repeats * period > written:
-                continue
-            tail = input_ids[:, -repeats * period :].reshape(len(input_ids), repeats, period)
-            loops = (tail == tail[:, :1]).flatten(1).all(1) & ~ended
-            for row in loops.nonzero().flatten().tolist():
-                self.kept.setdefault(row, written - (repeats - 1) * period)
-            done |= loops
+        for row, tokens in enumerate(input_ids[:, self.start :].tolist()):
+            kept = None if self.ends & set(tokens) else loop_start(tokens, max_repeats=self.max_repeats)
+            if kept is not None:
+                self.kept.setdefault(row, kept)
+                done[row] = True
         return done

@@ -21,6 +21,17 @@ _HASHED_WHOLE = 64 * 2**20
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A model and its adapter on disk, known to fit each other, with the prompt they answer."""
+
+    folder: Path
+    adapter: Path | None
+    prompt: PatchPrompt
+    model_key: str
+    adapter_key: str
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model in eval mode, its processor, the prompt it answers, and hashes of what was loaded."""
 
@@ -143,18 +154,17 @@ def load_base(folder: Path, *, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def load(
-    name: str, *, prompt: PatchPrompt | None, default_prompt: PatchPrompt, adapter: Path | None, device: str, dtype: str
-) -> LoadedModel:
-    """Load the model `name` with `adapter`, ready to describe patches.
+def find_checkpoint(
+    name: str, *, prompt: PatchPrompt | None, default_prompt: PatchPrompt, adapter: Path | None
+) -> Checkpoint:
+    """The model `name` with `adapter`, as they lie on disk.
 
     Args:
         prompt: asked of the model; None takes the one it was fine-tuned with, or `default_prompt` where it was not.
 
     Raises:
-        InputError: missing files, an adapter of another base or prompt, or one that changes nothing.
+        InputError: missing files, or an adapter of another base or prompt.
     """
-    where = choose_device(device)
     folder = find_model(name)
     model_key = folder_key(folder)
     # A model that was fine-tuned as a whole, or merged, has its prompt with it.
@@ -169,18 +179,28 @@ def load(
         prompt = trained
     if adapter is not None:
         check_base(adapter, model_key, name)
-    asked = prompt or default_prompt
+    adapter_key = weights_key(adapter) if adapter is not None else ""
+    return Checkpoint(folder, adapter, prompt or default_prompt, model_key, adapter_key)
+
+
+def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> LoadedModel:
+    """Load `checkpoint`, ready to describe patches.
+
+    Raises:
+        InputError: what is there cannot be loaded, or the adapter has no effect.
+    """
+    where = choose_device(device)
     kind = choose_dtype(dtype, where)
-    processor = load_processor(folder, image_px=asked.image_px)
-    model = load_base(folder, dtype=kind).to(where)
-    if adapter is not None:
-        model = load_adapter(model, adapter, processor=processor, prompt=asked)
+    processor = load_processor(checkpoint.folder, image_px=checkpoint.prompt.image_px)
+    model = load_base(checkpoint.folder, dtype=kind).to(where)
+    if checkpoint.adapter is not None:
+        model = load_adapter(model, checkpoint.adapter, processor=processor, prompt=checkpoint.prompt)
     return LoadedModel(
         model=model,
         processor=processor,
-        prompt=asked,
-        model_key=model_key,
-        adapter_key=weights_key(adapter) if adapter is not None else "",
+        prompt=checkpoint.prompt,
+        model_key=checkpoint.model_key,
+        adapter_key=checkpoint.adapter_key,
         dtype=kind,
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from vlm_finetune.decoding import Decoding
 from vlm_finetune.encode import encode_prompts
-from vlm_finetune.generate import Decoding, generate
+from vlm_finetune.generate import generate
 from vlm_finetune.prompt import PatchPrompt
 
 

@@ -18,7 +18,7 @@ from vlm_finetune.slide_patches import read_slide_patches
 from vlm_finetune.unseen import Row
 
 if TYPE_CHECKING:
-    from vlm_finetune.captioner import Captioner
+    from vlm_finetune.describer import Describer
 
 _NEIGHBOURS = 64
 
@@ -29,6 +29,7 @@ class Patch:
 
     patch_id: str
     image: np.ndarray | None
+    """RGB uint8, of the prompt's size."""
     key: str
     error: str | None = None
 
@@ -41,7 +42,7 @@ def own_rows(share: Sequence[Row], process: int, processes: int) -> list[Row]:
     return [*images[process::processes], *chain.from_iterable(stretches[process::processes])]
 
 
-def read_patches(share: Sequence[Row], config: CaptionConfig, captioner: "Captioner") -> Iterator[Patch]:
+def read_patches(share: Sequence[Row], config: CaptionConfig, captioner: "Describer") -> Iterator[Patch]:
     """All rows of `share` with their pixels and keys, those that are files first."""
     images = [row for row in share if row.place is None]
     inside = [row for row in share if row.place is not None]
@@ -49,7 +50,7 @@ def read_patches(share: Sequence[Row], config: CaptionConfig, captioner: "Captio
     yield from _from_slides(inside, config, captioner)
 
 
-def _from_images(share: Sequence[Row], config: CaptionConfig, captioner: "Captioner") -> Iterator[Patch]:
+def _from_images(share: Sequence[Row], config: CaptionConfig, captioner: "Describer") -> Iterator[Patch]:
     """Patches that are files, in order, read ahead by threads."""
 
     def read(row: Row) -> Patch:
@@ -59,7 +60,8 @@ def _from_images(share: Sequence[Row], config: CaptionConfig, captioner: "Captio
             pixels = read_image(path)
         except InputError as error:
             return _unreadable(row, error, path, captioner)
-        return Patch(row.patch_id, pixels, captioner.row_key(pixels))
+        # Made smaller here, in threads: there may be many of them in memory.
+        return Patch(row.patch_id, captioner.prompt.resize(pixels), captioner.row_key(pixels))
 
     with ThreadPoolExecutor(2) as pool:
         todo = iter(share)
@@ -70,7 +72,7 @@ def _from_images(share: Sequence[Row], config: CaptionConfig, captioner: "Captio
             yield patch
 
 
-def _from_slides(share: Sequence[Row], config: CaptionConfig, captioner: "Captioner") -> Iterator[Patch]:
+def _from_slides(share: Sequence[Row], config: CaptionConfig, captioner: "Describer") -> Iterator[Patch]:
     """Patches that lie in slides, slide by slide."""
     if not share:
         return
@@ -80,10 +82,10 @@ def _from_slides(share: Sequence[Row], config: CaptionConfig, captioner: "Captio
             assert row.place is not None
             yield _unreadable(row, found, config.slides / row.place.slide_id, captioner)
         else:
-            yield Patch(row.patch_id, found, captioner.row_key(found))
+            yield Patch(row.patch_id, captioner.prompt.resize(found), captioner.row_key(found))
 
 
-def _unreadable(row: Row, error: InputError, path: Path, captioner: "Captioner") -> Patch:
+def _unreadable(row: Row, error: InputError, path: Path, captioner: "Describer") -> Patch:
     """Without pixels the file's size and time stand for them: a mended file is described at the next run."""
     stat = path.stat() if path.exists() else None
     seen = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"

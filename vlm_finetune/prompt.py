@@ -11,6 +11,7 @@ import numpy as np
 from data.atomic import digest, write_json
 from data.errors import InputError
 from data.taxonomy import Taxonomy
+from vlm_finetune.config import IMAGE_PX, QUESTION, SYSTEM
 
 PROMPT_FILE = "prompt.json"
 
@@ -38,6 +39,11 @@ class PatchPrompt:
             question=question.replace("{tissue}", taxonomy.tissue),
             image_px=image_px,
         )
+
+    @classmethod
+    def default(cls, taxonomy: Taxonomy) -> "PatchPrompt":
+        """Prompt of a model that was not fine-tuned, where nothing else is asked for."""
+        return cls.fill(system=SYSTEM, question=QUESTION, image_px=IMAGE_PX, taxonomy=taxonomy)
 
     @classmethod
     def load(cls, folder: Path) -> "PatchPrompt":

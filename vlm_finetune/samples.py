@@ -17,8 +17,9 @@ from data.findings import read_findings
 from data.image import read_image
 from data.out_of_memory import run_in_batches
 from data.taxonomy import Taxonomy
+from vlm_finetune.decoding import Caption, Decoding
 from vlm_finetune.finding_scores import FindingScores, finding_macro_f1
-from vlm_finetune.generate import Caption, Decoding, generate
+from vlm_finetune.generate import generate
 from vlm_finetune.pairs import Pair
 from vlm_finetune.prompt import PatchPrompt
 

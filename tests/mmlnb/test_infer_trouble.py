@@ -18,11 +18,11 @@ from cut_slide import cut_two_slides
 from infer_outputs import changed, predictions, table
 
 import mmlnb
-import vlm_finetune.captioner
 from mmlnb.bundles import Bundle
 from mmlnb.cli import main
 from mmlnb.slide_call import SlideCaller
 from mmlnb.slide_record import SlideRecord
+from vlm_finetune.continuous_batch import ContinuousBatch
 
 TILES = 14
 
@@ -118,6 +118,18 @@ def test_a_slide_whose_decoder_hangs_is_failed_at_the_time_limit(
     assert run(two_slides, tmp_path / "out", retry_failed=True, batch_size=4) == 0
 
 
+def after_loading(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+    """Have the bundle's captioner loaded, and tried on noise, before `change` is made."""
+    load = Bundle.captioner
+
+    def captioner(bundle: Bundle, **settings: Any) -> Any:
+        found = load(bundle, **settings)
+        change()
+        return found
+
+    monkeypatch.setattr(Bundle, "captioner", captioner)
+
+
 @pytest.mark.parametrize("where", ["image tower", "fusion", "captioning"])
 def test_batches_halve_where_memory_runs_out_and_the_calls_stay(
     run: Callable[..., int], two_slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -132,13 +144,13 @@ def test_batches_halve_where_memory_runs_out_and_the_calls_stay(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     if where == "captioning":
-        generate = vlm_finetune.captioner.generate
+        step = ContinuousBatch._step
 
-        def small(model: Any, processor: Any, prompt: Any, images: Any, decoding: Any) -> Any:
-            check(len(images))
-            return generate(model, processor, prompt, images, decoding)
+        def small(self: ContinuousBatch[Any]) -> Any:
+            check(len(self.rows))
+            return step(self)
 
-        monkeypatch.setattr(vlm_finetune.captioner, "generate", small)
+        after_loading(monkeypatch, lambda: monkeypatch.setattr(ContinuousBatch, "_step", small))
     else:
         load = Bundle.predictor
 
@@ -169,7 +181,7 @@ def test_a_patch_that_is_too_much_for_the_memory_fails_the_slide_and_says_so(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(vlm_finetune.captioner, "generate", full)
+    after_loading(monkeypatch, lambda: monkeypatch.setattr(ContinuousBatch, "_step", full))
     assert run(two_slides, tmp_path / "out", caption="all") == 3
     assert {row["status"] for row in table(tmp_path / "out").values()} == {"failed"}
     assert "out of memory with one patch at a time" in table(tmp_path / "out")["b.tiff"]["reason"]

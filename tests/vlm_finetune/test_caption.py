@@ -1,7 +1,8 @@
 """Captioning a manifest: every patch once, nothing lost, one bad row costs one row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,10 @@ from data.captions import COLUMNS
 from data.command import make_config
 from data.errors import InputError
 from vlm_finetune.caption import caption, read_captions
+from vlm_finetune.captioner import Captioner
 from vlm_finetune.config import CaptionConfig, FinetuneConfig
+from vlm_finetune.decoding import Caption
+from vlm_finetune.patch_source import Patch
 
 
 @pytest.fixture
@@ -92,28 +96,39 @@ def test_an_image_that_was_mended_is_described_at_the_next_run(
     assert frame["error"].isna().all()
 
 
+def count_described(monkeypatch: pytest.MonkeyPatch) -> list[Patch]:
+    """The patches that the model is asked about from here on."""
+    seen: list[Patch] = []
+    whole = Captioner.stream
+
+    def stream(self: Captioner, patches: Iterable[tuple[Patch, Any]]) -> Iterator[tuple[Patch, Caption]]:
+        def noted() -> Iterator[tuple[Patch, Any]]:
+            for patch, image in patches:
+                seen.append(patch)
+                yield patch, image
+
+        return whole(self, noted())
+
+    monkeypatch.setattr(Captioner, "stream", stream)
+    return seen
+
+
 def test_rows_with_an_error_are_described_again_on_request(
     config: Callable[..., CaptionConfig], manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vlm_finetune.captioner import Captioner
-    from vlm_finetune.generate import Caption
-
-    whole = Captioner.describe
+    nothing = Caption("", 1, -1.0, "the model wrote nothing")
     with monkeypatch.context() as broken:
-        broken.setattr(
-            Captioner, "describe", lambda self, images: [Caption("", 1, -1.0, "the model wrote nothing")] * len(images)
-        )
+        broken.setattr(Captioner, "stream", lambda self, patches: ((patch, nothing) for patch, _ in patches))
         out = caption(config())
     assert read_captions(out)["error"].notna().all()
     caption(config())
     assert read_captions(out)["error"].notna().all()
-    seen = []
-    monkeypatch.setattr(Captioner, "describe", lambda self, images: seen.append(len(images)) or whole(self, images))
+    seen = count_described(monkeypatch)
     caption(config(retry_errors=True))
-    assert sum(seen) == 12
+    assert len(seen) == 12
     assert read_captions(out)["error"].isna().all()
     caption(config(retry_errors=True))
-    assert sum(seen) == 12
+    assert len(seen) == 12
 
 
 def test_equal_pixels_are_described_once(
@@ -122,18 +137,15 @@ def test_equal_pixels_are_described_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from vlm_finetune.captioner import Captioner
-
     alone = read_captions(caption(config(out=manifest.parent / "alone"))).set_index("patch_id")
     for copy in (1, 7, 11):
         (manifest.parent / "images" / f"{copy}.png").write_bytes((manifest.parent / "images" / "0.png").read_bytes())
-    described, whole = [], Captioner.describe
-    monkeypatch.setattr(
-        Captioner, "describe", lambda self, images: described.append(len(images)) or whole(self, images)
-    )
+    described = count_described(monkeypatch)
     frame = read_captions(caption(config(batch_size=2))).set_index("patch_id")
-    assert sum(described) == 9
-    assert "3 patches have the pixels of another" in capsys.readouterr().out
+    assert len(described) == 9
+    assert "3 patches have the text of another with equal pixels" in capsys.readouterr().out
+    assert set(frame["copy_of"].dropna()) < {"p0", "p1", "p7", "p11"}
+    assert frame["copy_of"].notna().sum() == 3
     assert set(frame.loc[["p0", "p1", "p7", "p11"], "text"]) == {alone.loc["p0", "text"]}
     assert len(frame) == 12
     rest = [f"p{index}" for index in range(12) if index not in (1, 7, 11)]
@@ -212,3 +224,35 @@ def test_the_paper_captions_with_the_prompt_it_trains_with(tmp_path: Path) -> No
     captioning = make_config(CaptionConfig, name="caption", config="paper", **given)
     for field in ("model", "system", "question", "image_px"):
         assert getattr(captioning, field) == getattr(training, field)
+
+
+def test_alternatives_are_kept_beside_the_text_and_do_not_change_it(config: Callable[..., CaptionConfig]) -> None:
+    alone_out = caption(config())
+    alone = read_captions(alone_out).set_index("patch_id")
+    settings = {"alternatives": 2, "alternatives_temperature": 1.5}
+    together = read_captions(caption(config(out=alone_out.with_name("more"), **settings))).set_index("patch_id")
+    by_one = read_captions(caption(config(out=alone_out.with_name("one"), batch_size=1, **settings))).set_index(
+        "patch_id"
+    )
+    assert together["text"].to_dict() == alone["text"].to_dict()
+    assert {len(texts) for texts in alone["alternatives"]} == {0}
+    assert {len(texts) for texts in together["alternatives"]} == {2}
+    assert any(first != second for first, second in together["alternatives"])
+    for patch_id, texts in together["alternatives"].items():
+        assert list(texts) == list(by_one.loc[patch_id, "alternatives"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": -1}, "--batch_size -1: give 0 or more"),
+        ({"rows_per_part": 0}, "--rows_per_part 0: give 1 or more"),
+        ({"dedupe": 1.5}, "--dedupe 1.5: a cosine"),
+        ({"alternatives": 1, "alternatives_temperature": 0.0}, "would all be alike"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    config: Callable[..., CaptionConfig], settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        caption(config(**settings))

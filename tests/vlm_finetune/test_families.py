@@ -14,11 +14,23 @@ from transformers import Trainer, TrainingArguments
 
 from data.errors import InputError
 from vlm_finetune.collate import IGNORED, AnswerForm, Collator, encode_answer, join
+from vlm_finetune.continuous_batch import ContinuousBatch
+from vlm_finetune.continuous_check import can_run_continuously
+from vlm_finetune.decoding import Caption, Decoding, Request
 from vlm_finetune.encode import encode_prompts
-from vlm_finetune.generate import Caption, Decoding, generate
+from vlm_finetune.generate import generate
 from vlm_finetune.image_features import encode_images, keeps_images
 from vlm_finetune.lora import LoraScope, add_lora
-from vlm_finetune.model import LoadedModel, find_adapter, folder_key, load, load_base, load_processor, save_base
+from vlm_finetune.model import (
+    LoadedModel,
+    find_adapter,
+    find_checkpoint,
+    folder_key,
+    load,
+    load_base,
+    load_processor,
+    save_base,
+)
 from vlm_finetune.pairs import Pair, PairDataset
 from vlm_finetune.prompt import PatchPrompt
 
@@ -90,7 +102,8 @@ def adapter(saved: SavedFamily, base: Any, tmp_path: Path) -> tuple[Path, Any]:
 
 def load_with(saved: SavedFamily, adapter: Path | None) -> LoadedModel:
     prompt = asked(saved)
-    return load(str(saved.folder), prompt=prompt, default_prompt=prompt, adapter=adapter, device="cpu", dtype="float32")
+    checkpoint = find_checkpoint(str(saved.folder), prompt=prompt, default_prompt=prompt, adapter=adapter)
+    return load(checkpoint, device="cpu", dtype="float32")
 
 
 def test_the_decoded_labels_are_the_description_and_the_end_of_turn(
@@ -258,6 +271,36 @@ def test_a_patch_is_described_the_same_alone_and_in_a_batch(
     assert [caption.text for caption in together] == [caption.text for caption in alone]
     assert np.allclose([c.mean_logprob for c in together], [c.mean_logprob for c in alone], atol=1e-3)
     assert len({caption.mean_logprob for caption in together}) == 4
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_rows_that_come_and_go_are_written_as_in_one_batch(
+    saved: SavedFamily, processor: Any, base: Any, noise: Noise, temperature: float
+) -> None:
+    loaded = load_with(saved, None)
+    if saved.name == "Gemma3":
+        assert not can_run_continuously(loaded), (
+            "the image of Gemma 3 is read both ways, and its attention has a window"
+        )
+        return
+    assert can_run_continuously(loaded)
+    decoding = Decoding(max_new_tokens=20, temperature=temperature, top_k=10, repetition_penalty=1.2, max_repeats=0)
+    # Tokens that come up at some place in some text, so that the texts end at different places.
+    ends = [token for token in range(3, 300) if token not in processor.image_token_ids][::3]
+    base.generation_config.eos_token_id = ends
+    images = noise(9)
+    expected = generate(base, processor, asked(saved), images, decoding)
+    assert len({caption.tokens for caption in expected}) > 2
+    for size in (1, 3, 16):
+        rows: ContinuousBatch[int] = ContinuousBatch(base, processor, asked(saved), max_new_tokens=20, size=size)
+        found = {
+            request.item: caption for request, caption in rows.run(Request(*one, decoding) for one in enumerate(images))
+        }
+        written = [found[index] for index in range(len(images))]
+        assert [(one.text, one.tokens, one.flags) for one in written] == [
+            (one.text, one.tokens, one.flags) for one in expected
+        ]
+        assert np.allclose([one.mean_logprob for one in written], [one.mean_logprob for one in expected], atol=1e-4)
 
 
 def test_a_trained_model_writes_its_description_and_ends_its_turn(

@@ -17,8 +17,9 @@ from data.atomic import write_text
 from data.command import run_command
 from data.taxonomy import Taxonomy, load_taxonomy
 from vlm_finetune.collate import IGNORED
+from vlm_finetune.decoding import Decoding
 from vlm_finetune.encode import encode_prompts
-from vlm_finetune.generate import Decoding, generate
+from vlm_finetune.generate import generate
 from vlm_finetune.tiny.architecture import Size, build_model, build_processor
 from vlm_finetune.tiny.card import write_card
 from vlm_finetune.tiny.config import BuildConfig
