@@ -63,7 +63,7 @@ test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 test-spawn: $(VENV)/.installed-dev ## run the tests with processes started as on Windows and macOS
 	$(BIN)/pytest --start-method spawn $(ARGS)
 
-bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption ## run all benchmarks
+bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe ## run all benchmarks
 
 bench-tiles: $(VENV)/.installed-dev ## speed and memory of reading tiles, beside bare OpenSlide
 	$(BIN)/python benchmarks/tiles.py $(ARGS)
@@ -79,6 +79,9 @@ bench-crossfit: $(VENV)/.installed-dev ## what text on patients that the writer 
 
 bench-caption: $(VENV)/.installed-dev ## patches described per second, beside a loop of one at a time
 	$(BIN)/python benchmarks/caption.py $(ARGS)
+
+bench-dedupe: $(VENV)/.installed-dev ## what describing nearly equal patches once saves, and costs
+	$(BIN)/python benchmarks/dedupe.py $(ARGS)
 
 clean: ## remove .venv and caches, keep runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,7 +56,7 @@ def tile(config: TileConfig) -> int:
     with atomic(listing) as temporary:
         pd.DataFrame(left_out, columns=["slide", "reason"]).to_csv(temporary, index=False)
     slides = len(paths) - len(left_out)
-    print(f"{config.out}: {len(rows)} patches of {slides} slides; {len(left_out)} slides left out ({listing})")
+    print(f"{config.out}: patches {len(rows)}, slides {slides}, left out {len(left_out)} ({listing})")
     return SOME_LEFT_OUT if left_out else 0
 
 
