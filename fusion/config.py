@@ -97,6 +97,10 @@ class EvaluateConfig:
     """Where the text comes from: captions, the manifest's description, or none."""
     split: Literal["train", "val", "test"] = "test"
     """Split to measure on."""
+    robustness: bool = False
+    """Also measure how the calls suffer from wrong text and worse images: robustness.csv, .json and .png."""
+    seed: int = 2024
+    """Seed of what is made wrong for that."""
     batch_size: int = 64
     """Patches per forward pass."""
     device: str = "auto"

@@ -17,6 +17,8 @@ from fusion.config import EvaluateConfig
 from fusion.metrics import Metrics, measure
 from fusion.patches import Patches, read_patches
 from fusion.predictor import Prediction, Predictor
+from fusion.robustness import robustness
+from fusion.robustness_report import REPORT_FILES, write_robustness
 from fusion.trained_on import check_unseen
 
 ARM_FIELDS = {"image_only": "image", "text_only": "text", "fused": "fused"}
@@ -25,7 +27,8 @@ ARM_FIELDS = {"image_only": "image", "text_only": "text", "fused": "fused"}
 def evaluate(config: EvaluateConfig) -> Path:
     """Classify the patches of one split and measure every arm; returns `config.out`.
 
-    Writes config.yaml, metrics.json (per arm; `text_only` counts the patches that have text) and predictions.parquet.
+    Writes config.yaml, metrics.json (per arm; `text_only` counts the patches that have text) and predictions.parquet,
+    and with `robustness` what wrong text and worse images do to the calls.
 
     Raises:
         InputError: no finished model, one that has seen these patients, a manifest or captions that cannot be used, or
@@ -49,6 +52,11 @@ def evaluate(config: EvaluateConfig) -> Path:
     prediction = _predict(predictor, patches, config=config)
     metrics = {arm: measure_arm(arm, prediction, patches) for arm in ARM_FIELDS}
     _write_predictions(config.out / "predictions.parquet", predictor, patches, prediction)
+    if config.robustness:
+        points = robustness(
+            predictor, patches, taxonomy=load_taxonomy(taxonomy_file), seed=config.seed, workers=config.workers
+        )
+        tqdm.write(write_robustness(points, config.out))
     # Last, since its presence says that the evaluation is whole.
     write_json(
         config.out / "metrics.json",
@@ -127,7 +135,8 @@ def _claim(out: Path, *, key: str) -> None:
         if held != key:
             raise InputError(f"{out}: holds another evaluation; choose another --out or delete it")
     elif out.exists() and (
-        not out.is_dir() or {path.name for path in out.iterdir()} - {"config.yaml", "predictions.parquet"}
+        not out.is_dir()
+        or {path.name for path in out.iterdir()} - {"config.yaml", "predictions.parquet", *REPORT_FILES}
     ):
         raise InputError(f"{out}: holds files that are not of an evaluation; choose another --out or empty it")
 

@@ -88,6 +88,15 @@ def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int = 15) -> float:
+    """Expected calibration error (arXiv 1706.04599), over bins of equal width."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
 def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
     present = np.unique(labels)
     if len(present) < 2:

@@ -88,3 +88,24 @@ def test_a_model_that_does_not_say_whom_it_has_seen_is_refused(
 def test_a_folder_without_a_model_is_named(config: EvaluateConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no trained model"):
         evaluate(replace(config, model=tmp_path))
+
+
+def test_robustness_is_measured_at_every_rate_and_written_in_three_forms(config: EvaluateConfig) -> None:
+    out = evaluate(replace(config, robustness=True))
+    points = pd.read_csv(out / "robustness.csv")
+    assert points.groupby("corruption").size().to_dict() == dict.fromkeys(points["corruption"].unique(), 6)
+    assert set(points["modality"]) == {"text", "image"}
+    whole = json.loads((out / "metrics.json").read_text())
+    clean = points[points["rate"] == 0]
+    assert clean["fused_balanced_accuracy"].to_numpy() == pytest.approx(whole["fused"]["balanced_accuracy"])
+    dropped = points[(points["corruption"] == "dropped") & (points["rate"] == 1)].iloc[0]
+    assert np.isnan(dropped["text_balanced_accuracy"])
+    assert np.isnan(dropped["gate_auroc"])
+    swapped = points[(points["corruption"] == "cross-class swap") & (points["rate"] == 1)].iloc[0]
+    assert swapped["text_balanced_accuracy"] < 1 / 3
+    assert swapped["image_balanced_accuracy"] == pytest.approx(whole["image_only"]["balanced_accuracy"])
+    content = json.loads((out / "robustness.json").read_text())
+    assert len(content["areas"]) == 11
+    assert (out / "robustness.png").stat().st_size > 10_000
+    again = evaluate(replace(config, robustness=True))
+    assert pd.read_csv(again / "robustness.csv").equals(points)
