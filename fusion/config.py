@@ -6,6 +6,7 @@ from typing import Literal
 
 from data.errors import InputError
 from fusion.curriculum import PAPER_STAGES, Stage
+from fusion.text_noise import TextNoise
 
 TextSource = Literal["captions", "description", "none"]
 
@@ -54,8 +55,13 @@ class TrainConfig:
     """Largest relative change of the density of a stain in augmentation."""
     text_dropout: float = 0.0
     """Probability that a training row is given no text."""
-    text_swap: float = 0.0
-    """Probability that a training row is given the text of another row."""
+    text_swap_within: float = 0.0
+    """Probability that a training row is given the text of another row of its class."""
+    text_swap_across: float = 0.0
+    """Probability that a training row is given the text of a row of another class: what teaches the gate distrust."""
+    text_cut: float = 0.0
+    """Probability that words of a training row's text are left out, anywhere or at its end, while the text tower
+    trains."""
     gate_loss: float = 0.0
     """Weight of teaching the gate whether the text helps; 0 leaves it to the fused loss, as published."""
     seed: int = 2024
@@ -77,8 +83,17 @@ class TrainConfig:
             raise InputError("stages: the curriculum has no epoch; give at least one stage with epochs above 0")
         if self.batch_size < 2:
             raise InputError("batch_size: must be 2 or more")
-        if not (0 <= self.text_dropout <= 1 and 0 <= self.text_swap <= 1 - self.text_dropout):
-            raise InputError("text_dropout and text_swap: each must be between 0 and 1, and so must their sum")
+        noise = self.text_noise
+        if min(noise.dropout, noise.swap_within, noise.swap_across, noise.cut) < 0 or noise.total > 1:
+            raise InputError(
+                "text_dropout, text_swap_within, text_swap_across and text_cut: none may be below 0, nor their sum "
+                "above 1"
+            )
+
+    @property
+    def text_noise(self) -> TextNoise:
+        """What is done to the training text."""
+        return TextNoise(self.text_dropout, self.text_swap_within, self.text_swap_across, self.text_cut)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fusion.augment import AugmentParameters, draw_parameters
+from fusion.text_noise import RowTexts, TextNoise, draw_texts
 
 
 @dataclass(frozen=True)
@@ -14,26 +15,22 @@ class EpochPlan:
 
     batches: list[np.ndarray]
     """Positions among the training rows of each step, over all processes."""
-    text: np.ndarray
-    """(N,) position whose text each row gets: mostly its own; -1 for none."""
+    texts: RowTexts
     augment: AugmentParameters
 
 
 def plan_epoch(
-    rows: int, *, seed: int, epoch: int, batch_size: int, text_dropout: float, text_swap: float, stain_jitter: float
+    labels: np.ndarray, *, seed: int, epoch: int, batch_size: int, noise: TextNoise, stain_jitter: float
 ) -> EpochPlan:
-    """Plan `epoch` (counted over the whole run); the same arguments give the same plan everywhere."""
+    """Plan `epoch` (counted over the whole run) of rows with `labels` (N,); equal arguments give equal plans."""
     numbers = np.random.default_rng([seed, epoch])
+    rows = len(labels)
     order = numbers.permutation(rows)
-    text = np.arange(rows)
-    fate = numbers.random(rows)
-    swapped = (fate >= text_dropout) & (fate < text_dropout + text_swap)
-    text[swapped] = numbers.integers(0, rows, size=int(swapped.sum()))
-    text[fate < text_dropout] = -1
+    texts = draw_texts(labels, noise, numbers)
     generator = torch.Generator().manual_seed(int(numbers.integers(2**62)))
     return EpochPlan(
         batches=_cut(order, batch_size),
-        text=text,
+        texts=texts,
         augment=draw_parameters(rows, stain_jitter=stain_jitter, generator=generator),
     )
 

@@ -1,6 +1,6 @@
 """What a step gives to the model: pixels or cached features, tokens or cached features."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +53,15 @@ class Feed:
         *,
         texts: list[np.ndarray] | None = None,
         augment_with: list[AugmentParameters] | None = None,
+        cut: Callable[[int, int, list[int]], list[int]] | None = None,
     ) -> Iterator[Batch]:
         """Batches of the given rows.
 
         Args:
             texts: for each batch the rows whose text is used, -1 for none; by default each row's own.
             augment_with: for each batch how its patches are changed; by default they are not.
+            cut: given a batch, a place in it and the tokens of its text, what is left of them; by default all. Features
+                of a frozen text tower are of whole texts.
         """
         pixels = iter(self.images.batches(batches)) if self.image_features is None else None
         for step, rows in enumerate(batches):
@@ -78,7 +81,10 @@ class Feed:
             if self.text_features is not None:
                 inputs["text"] = self.text_features[torch.from_numpy(used).to(self.device)]
             else:
-                tokens = self.text_tower.tokenizer.collate([self.ids[index] for index in used])
+                ids = [self.ids[index] for index in used]
+                if cut is not None:
+                    ids = [cut(step, place, one) for place, one in enumerate(ids)]
+                tokens = self.text_tower.tokenizer.collate(ids)
                 inputs["tokens"] = {name: tensor.to(self.device) for name, tensor in tokens.items()}
             honest = (used == own) & (used != len(self.patches))
             yield Batch(rows=rows, inputs=inputs, honest_text=torch.from_numpy(honest).float().to(self.device))

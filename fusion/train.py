@@ -265,7 +265,8 @@ def fit_epoch(
     own = [batch[accelerator.process_index :: accelerator.num_processes] for batch in plan.batches]
     feed = run.feed.batches(
         [rows[positions] for positions in own],
-        texts=[np.where(plan.text[positions] < 0, -1, rows[plan.text[positions]]) for positions in own],
+        texts=[np.where(plan.texts.source[some] < 0, -1, rows[plan.texts.source[some]]) for some in own],
+        cut=lambda step, place, ids: plan.texts.tokens(int(own[step][place]), ids),
         augment_with=[plan.augment.rows(torch.from_numpy(positions)) for positions in own] if config.augment else None,
     )
     sums = torch.zeros(4, device=accelerator.device)

@@ -43,11 +43,10 @@ class Training:
         """The plan of `epoch`, counted over the whole run from 0."""
         config = self.config
         return plan_epoch(
-            len(self.patches.rows("train")),
+            self.patches.labels[self.patches.rows("train")],
             seed=config.seed,
             epoch=epoch,
             batch_size=config.batch_size,
-            text_dropout=config.text_dropout,
-            text_swap=config.text_swap,
+            noise=config.text_noise,
             stain_jitter=config.stain_jitter,
         )

@@ -92,7 +92,7 @@ def make_config(dataset: tuple[Path, Path]) -> MakeConfig:
             "device": "cpu",
             "workers": 1,
             "text_dropout": 0.1,
-            "text_swap": 0.1,
+            "text_swap_across": 0.1,
             "gate_loss": 0.5,
             "augment": True,
             "balance": True,

@@ -164,7 +164,9 @@ def test_descriptions_can_stand_in_for_captions(make_config, tmp_path: Path) -> 
 
 def test_the_paper_block_trains_too(make_config, tmp_path: Path) -> None:
     out = train(
-        make_config(tmp_path / "run", block="prmf-paper", text_dropout=0.0, text_swap=0.0, gate_loss=0.0, stages=SHORT)
+        make_config(
+            tmp_path / "run", block="prmf-paper", text_dropout=0.0, text_swap_across=0.0, gate_loss=0.0, stages=SHORT
+        )
     )
     assert json.loads((out / "model" / "fusion.json").read_text())["block"] == "prmf-paper"
 
