@@ -27,6 +27,8 @@ class _ClipText(nn.Module):
         if not hasattr(model, "text"):
             # The older layout keeps the text modules beside `visual` in one class.
             model.visual = nn.Identity()
+            # A parameter that takes no part in the features would stall training on several processes.
+            model.logit_scale = model.logit_bias = None
         self.model = model.text if hasattr(model, "text") else model
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -82,6 +84,9 @@ def _build(record: TowerRecord, *, name: str, tag: str | None, pretrained: bool)
         known = replace(
             record,
             image_size=record.image_size or size,
+            resize=record.resize or record.image_size or size,
+            interpolation=record.interpolation
+            or ("bilinear" if settings["interpolation"] == "bilinear" else "bicubic"),
             mean=record.mean or tuple(settings["mean"]),
             std=record.std or tuple(settings["std"]),
         )

@@ -36,7 +36,7 @@ from fusion.run_folder import (
     write_history,
 )
 from fusion.saved_model import save_model
-from fusion.towers import check_weights, find_tower, load_image_tower, load_text_tower
+from fusion.towers import check_tower, find_tower, load_image_tower, load_text_tower
 from fusion.trained_on import write_trained_on
 from fusion.training import Training
 from fusion.validation import score, validate
@@ -66,9 +66,8 @@ def setup(config: TrainConfig) -> Training | None:
 
     taxonomy = load_taxonomy(config.taxonomy)
     records = [find_tower(config.image_tower, modality="image"), find_tower(config.text_tower, modality="text")]
-    if config.pretrained:
-        for record in records:
-            check_weights(record)
+    for record in records:
+        check_tower(record, pretrained=config.pretrained)
     device = choose_training_device(config.device)
     patches = read_patches(
         manifest=config.manifest,
@@ -99,7 +98,7 @@ def setup(config: TrainConfig) -> Training | None:
     _warn_of_resolution(model, patches)
     images = PatchImages(
         patches.images,
-        size=model.image_tower.image_size,
+        framing=model.image_tower.framing,
         memory_gb=config.image_memory_gb,
         workers=config.workers,
         progress=accelerator.is_main_process,
@@ -330,7 +329,7 @@ def _warn_of_resolution(model: FusionModel, patches: Patches) -> None:
     known = patches.extents[np.isfinite(patches.extents)]
     if expected is None or not len(known):
         return
-    seen = float(np.median(known)) / model.image_tower.image_size
+    seen = float(np.median(known)) / model.image_tower.framing.resize
     if not 0.8 < seen / expected < 1.25:
         logger.warning(
             "image tower %s was trained at %.3g µm/px and will see these patches at %.3g µm/px",
