@@ -1,6 +1,5 @@
 """Train the fusion under the curriculum, on one process or many."""
 
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from fusion.model import FusionModel, fingerprint
 from fusion.objective import class_weights, curriculum_loss
 from fusion.patches import Patches, read_patches
 from fusion.prmf import build_block
+from fusion.resolution import warn_of_resolution
 from fusion.run_folder import (
     RUN,
     Checkpoints,
@@ -40,8 +40,6 @@ from fusion.towers import check_tower, find_tower, load_image_tower, load_text_t
 from fusion.trained_on import write_trained_on
 from fusion.training import Training
 from fusion.validation import score, validate
-
-logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> Path:
@@ -95,7 +93,7 @@ def setup(config: TrainConfig) -> Training | None:
         start(config, key=key, taxonomy_source=taxonomy.source)
     set_seed(config.seed)
     model = build_model(config, taxonomy=taxonomy, patches=patches).to(accelerator.device)
-    _warn_of_resolution(model, patches)
+    warn_of_resolution(model.image_tower, extents=patches.extents)
     images = PatchImages(
         patches.images,
         framing=model.image_tower.framing,
@@ -322,21 +320,6 @@ def _use_bf16(config: TrainConfig, device: torch.device) -> bool:
     if config.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return config.precision == "bf16"
-
-
-def _warn_of_resolution(model: FusionModel, patches: Patches) -> None:
-    expected = model.image_tower.record.mpp
-    known = patches.extents[np.isfinite(patches.extents)]
-    if expected is None or not len(known):
-        return
-    seen = float(np.median(known)) / model.image_tower.framing.resize
-    if not 0.8 < seen / expected < 1.25:
-        logger.warning(
-            "image tower %s was trained at %.3g µm/px and will see these patches at %.3g µm/px",
-            model.image_tower.record.name,
-            expected,
-            seen,
-        )
 
 
 def _table(summary: dict[str, Any]) -> str:
