@@ -157,7 +157,7 @@ def _small_open_clip(folder: Path, *, bert: bool) -> None:
     vision: dict[str, Any] = {"image_size": 224, "layers": 1, "width": 32, "patch_size": 32, "head_width": 16}
     text: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     if bert:
-        BertConfig(**SMALL_BERT, vocab_size=_write_tokenizer(folder)[0]).save_pretrained(folder)
+        BertConfig(**SMALL_BERT, vocab_size=write_tokenizer(folder)[0]).save_pretrained(folder)
         text = {"context_length": 256, "hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
         text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler", "hf_model_pretrained": False}
     config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
@@ -173,7 +173,7 @@ def _small_open_clip(folder: Path, *, bert: bool) -> None:
 def _small_transformers(record: TowerRecord, folder: Path) -> None:
     from transformers import AutoModel, BertConfig, CLIPConfig, Dinov2Config
 
-    vocabulary, end = _write_tokenizer(folder)
+    vocabulary, end = write_tokenizer(folder)
     config: Any = Dinov2Config(**SMALL_DINO)
     if record.name == "plip":
         text = SMALL_BERT | {"vocab_size": vocabulary, "eos_token_id": end}
@@ -184,7 +184,7 @@ def _small_transformers(record: TowerRecord, folder: Path) -> None:
 
 
 def _small_with_own_code(record: TowerRecord, folder: Path) -> None:
-    vocabulary, _ = _write_tokenizer(folder)
+    vocabulary, _ = write_tokenizer(folder)
     code = folder / "modeling_own.py"
     code.write_text(OWN_CODE.replace("FOLDER", str(folder)))
     spec = importlib.util.spec_from_file_location("modeling_own", code)
@@ -202,7 +202,7 @@ def _small_with_own_code(record: TowerRecord, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def _write_tokenizer(folder: Path) -> tuple[int, int]:
+def write_tokenizer(folder: Path) -> tuple[int, int]:
     """Write a tokenizer; returns the size of its vocabulary and its end mark."""
     tokenizer = word_pieces(train_word_pieces(TEXTS, vocabulary=100), length=77)
     tokenizer.save(folder)
