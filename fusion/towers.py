@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOWERS = IMAGE_TOWERS + TEXT_TOWERS
 
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+
 WEIGHT_FILES = {
     "timm": ("model.safetensors", "pytorch_model.bin"),
     "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
@@ -65,7 +67,21 @@ def weights_present(record: TowerRecord) -> bool:
     if repository is None:
         return False
     found = (try_to_load_from_cache(repository, file) for file in WEIGHT_FILES[record.loader])
-    return any(isinstance(path, str) for path in found)
+    if not any(isinstance(path, str) for path in found):
+        return False
+    config = try_to_load_from_cache(repository, OPEN_CLIP_CONFIG) if record.loader == "open_clip" else None
+    borrowed = text_repositories(Path(config).parent) if isinstance(config, str) else ()
+    return all(isinstance(try_to_load_from_cache(name, "config.json"), str) for name in borrowed)
+
+
+def text_repositories(folder: Path) -> tuple[str, ...]:
+    """Repositories whose configuration and tokenizer the open_clip model in `folder` borrows for its text encoder."""
+    try:
+        text = json.loads((folder / OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    names = (text.get("hf_model_name"), text.get("hf_tokenizer_name"))
+    return tuple(dict.fromkeys(name for name in names if name and name.count("/") == 1))
 
 
 def hub_repository(name: str) -> str | None:
@@ -238,7 +254,7 @@ def _transformers_record(name: str, *, source: str, modality: Modality) -> Tower
 def _folder_record(folder: Path, *, modality: Modality) -> TowerRecord:
     source = f"local-dir:{folder.resolve()}"
     empty = TowerRecord(name=str(folder), modality=modality, loader="open_clip", source=source, licence="unknown")
-    if (folder / "open_clip_config.json").is_file():
+    if (folder / OPEN_CLIP_CONFIG).is_file():
         return empty
     config = folder / "config.json"
     try:
