@@ -57,7 +57,10 @@ def _build(record: TowerRecord, *, name: str, tag: str | None, pretrained: bool)
     config = _model_config(name)
     text = dict(config["model_cfg"]["text_cfg"])
     if text.get("hf_model_name") == SAVED_BESIDE:
-        text |= {"hf_model_name": name.removeprefix("local-dir:"), "hf_model_pretrained": False}
+        text["hf_model_name"] = name.removeprefix("local-dir:")
+    if text.get("hf_model_name"):
+        # `pretrained_text` does not reach a text_cfg that is given; the borrowed weights would be replaced anyway.
+        text["hf_model_pretrained"] = False
     model = open_clip.create_model(
         name,
         pretrained=tag if pretrained else None,

@@ -124,6 +124,17 @@ def small(record: TowerRecord, folder: Path) -> TowerRecord:
     return _over(record, folder)
 
 
+def put_in_cache(cache: Path, repository: str, files: dict[str, bytes]) -> None:
+    """Files of a repository as `prefetch` leaves them in the hub's cache."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    for name, content in files.items():
+        (snapshot / name).write_bytes(content)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+
+
 def _over(record: TowerRecord, folder: Path) -> TowerRecord:
     source = str(folder) if record.loader == "transformers" else f"local-dir:{folder}"
     return replace(record, source=source, dim=None)
@@ -159,7 +170,7 @@ def _small_open_clip(folder: Path, *, bert: bool) -> None:
     if bert:
         BertConfig(**SMALL_BERT, vocab_size=write_tokenizer(folder)[0]).save_pretrained(folder)
         text = {"context_length": 256, "hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
-        text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler", "hf_model_pretrained": False}
+        text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler"}
     config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
     preprocess = {"mean": [0.1] * 3, "std": [0.2] * 3}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))

@@ -1,5 +1,7 @@
 """Every registered encoder loads through the code that loads the real one, and sees what it was trained on."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_encoders import TEXTS, TIMM, published, small
+from small_encoders import TEXTS, TIMM, published, put_in_cache, small
 
 from data.errors import InputError
 from fusion.images import frame_patch
-from fusion.record import TowerRecord
+from fusion.record import Modality, TowerRecord
 from fusion.resolution import warn_of_resolution
 from fusion.towers import TOWERS, check_tower, find_tower, load_image_tower, load_text_tower, rebuild_tower, save_tower
 
@@ -175,6 +177,36 @@ def test_every_weight_of_a_tower_takes_part_in_its_features(record: TowerRecord,
     again = rebuild_tower(tmp_path / "saved")
     again.load_state_dict(tower.state_dict(), strict=True)
     assert again.record == tower.record
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"), [("uni", "image"), ("biomedclip", "text"), ("plip", "image"), ("bert-base-uncased", "text")]
+)
+def test_a_prefetched_encoder_loads_from_the_cache_of_the_hub(
+    name: str, modality: Modality, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    record = find_tower(name, modality=modality)
+    reduced = small(record, tmp_path / "model")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    if name == "biomedclip":
+        files["open_clip_config.json"] = files["open_clip_config.json"].replace(
+            json.dumps(str(tmp_path / "model")).encode(), b'"owner/bert"'
+        )
+        put_in_cache(
+            tmp_path / "hub", "owner/bert", {file: files.pop(file) for file in list(files) if "clip" not in file}
+        )
+    assert record.repository is not None
+    put_in_cache(tmp_path / "hub", record.repository, files)
+    check_tower(record)
+    again = replace(reduced, source=record.source)
+    if modality == "image":
+        tower, folder_tower = (load_image_tower(one).state_dict() for one in (again, reduced))
+    else:
+        tower, folder_tower = (load_text_tower(one, texts=[]).state_dict() for one in (again, reduced))
+    assert all(torch.equal(tower[key], tensor) for key, tensor in folder_tower.items())
 
 
 @pytest.mark.parametrize("record", [record for record in TOWERS if record.loader == "package"], ids=ids)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_encoders import TEXTS, put_in_cache
 
 from data.errors import InputError
 from fusion.tower import ImageTower, TextTower
@@ -17,8 +18,6 @@ from fusion.towers import (
     rebuild_tower,
     save_tower,
 )
-
-TEXTS = ["Sheets of small round cells.", "No neuropil.", "Large cells lie in abundant neuropil with rosettes."]
 
 
 @pytest.fixture
@@ -211,27 +210,16 @@ def test_prefetch_learns_from_the_registry_what_to_fetch() -> None:
     assert hub_repository("tiny-image") is hub_repository("tiny") is None
 
 
-def put_in_cache(cache: Path, repository: str, files: dict[str, str]) -> None:
-    """Files as `prefetch` leaves them in the hub's cache."""
-    folder = cache / f"models--{repository.replace('/', '--')}"
-    snapshot = folder / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    for name, content in files.items():
-        (snapshot / name).write_text(content)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("0" * 40)
-
-
 @pytest.mark.usefixtures("empty_cache")
 def test_an_open_clip_model_is_here_once_the_text_encoder_that_it_borrows_is(tmp_path: Path) -> None:
     record = find_tower("biomedclip", modality="text")
     assert record.repository is not None
     config = {"model_cfg": {"text_cfg": {"hf_model_name": "owner/bert", "hf_tokenizer_name": "owner/bert"}}}
-    files = {"open_clip_config.json": json.dumps(config), "open_clip_pytorch_model.bin": ""}
+    files = {"open_clip_config.json": json.dumps(config).encode(), "open_clip_pytorch_model.bin": b""}
     put_in_cache(tmp_path / "hub", record.repository, files)
     with pytest.raises(InputError, match="`mmlnb prefetch biomedclip`"):
         check_weights(record)
-    put_in_cache(tmp_path / "hub", "owner/bert", {"config.json": "{}"})
+    put_in_cache(tmp_path / "hub", "owner/bert", {"config.json": b"{}"})
     check_weights(record)
 
 
