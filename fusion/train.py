@@ -20,6 +20,7 @@ from fusion.curriculum import Stage
 from fusion.encode import encode_images, encode_texts
 from fusion.feed import Feed
 from fusion.images import PatchImages
+from fusion.lora import add_lora, merge_lora
 from fusion.model import FusionModel, fingerprint
 from fusion.objective import class_weights, curriculum_loss
 from fusion.patches import Patches, read_patches
@@ -134,7 +135,12 @@ def build_model(config: TrainConfig, *, taxonomy: Taxonomy, patches: Patches) ->
         hidden=config.hidden,
         dropout=config.dropout,
     )
-    return FusionModel(image_tower=image_tower, text_tower=text_tower, block=block)
+    model = FusionModel(image_tower=image_tower, text_tower=text_tower, block=block)
+    if config.image_lora_rank:
+        add_lora(image_tower, rank=config.image_lora_rank)
+    if config.text_lora_rank:
+        add_lora(text_tower, rank=config.text_lora_rank)
+    return model
 
 
 def main(run: Training) -> None:
@@ -143,6 +149,8 @@ def main(run: Training) -> None:
     progress = fit(run)
     assert progress.best is not None
     run.model.load_state_dict(progress.best)
+    for tower in (run.model.image_tower, run.model.text_tower):
+        merge_lora(tower)
     run.feed.image_features = run.feed.text_features = None
     output = validate(run)
     if accelerator.is_main_process:
