@@ -16,6 +16,7 @@ from fusion.images import frame_patch
 from fusion.record import Modality, TowerRecord
 from fusion.resolution import warn_of_resolution
 from fusion.towers import TOWERS, check_tower, find_tower, load_image_tower, load_text_tower, rebuild_tower, save_tower
+from fusion.train import train
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -213,6 +214,16 @@ def test_a_prefetched_encoder_loads_from_the_cache_of_the_hub(
 def test_an_encoder_that_only_its_own_package_loads_fails_before_any_work(record: TowerRecord) -> None:
     with pytest.raises(InputError, match=rf"{record.name} can be loaded only by the package https://github\.com/"):
         check_tower(record, pretrained=False)
+
+
+@pytest.mark.parametrize("name", ["conch", "keep", "uni"])
+def test_training_with_an_encoder_that_cannot_be_used_stops_before_anything_is_written(
+    name: str, make_config, tmp_path: Path
+) -> None:
+    remedy = {"conch": "only by the package", "keep": "remote_code=True", "uni": "mmlnb prefetch uni"}
+    with pytest.raises(InputError, match=remedy[name]):
+        train(make_config(tmp_path / "run", image_tower=name, pretrained=True))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("record", [record for record in TOWERS if record.remote_code], ids=ids)
