@@ -31,6 +31,10 @@ class TrainConfig:
     """Text tower: a registered name, open_clip:NAME, hf:NAME or a model folder."""
     pretrained: bool = True
     """Start from the towers' published weights; false builds the same architectures with random weights."""
+    image_lora_rank: int = 0
+    """Rank of the LoRA adapters that train in place of the image tower's own weights; 0 trains those."""
+    text_lora_rank: int = 0
+    """Rank of the LoRA adapters that train in place of the text tower's own weights; 0 trains those."""
     block: Literal["prmf", "prmf-paper"] = "prmf"
     """Fusion block: prmf-paper as published, or prmf, which knows missing text."""
     hidden: int = 256
@@ -83,6 +87,8 @@ class TrainConfig:
             raise InputError("stages: the curriculum has no epoch; give at least one stage with epochs above 0")
         if self.batch_size < 2:
             raise InputError("batch_size: must be 2 or more")
+        if self.image_lora_rank < 0 or self.text_lora_rank < 0:
+            raise InputError("image_lora_rank and text_lora_rank: must be 0 or more")
         noise = self.text_noise
         if min(noise.dropout, noise.swap_within, noise.swap_across, noise.cut) < 0 or noise.total > 1:
             raise InputError(

@@ -8,28 +8,34 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import center_crop, resize
 from tqdm import tqdm
 
 from data.image import read_image
+from fusion.record import Framing
 
 
-def resize_patch(image: np.ndarray, *, size: int) -> Tensor:
-    """RGB uint8 (H, W, 3) as a uint8 tensor (3, size, size), antialiased; the same in training and prediction."""
+def frame_patch(image: np.ndarray, *, framing: Framing) -> Tensor:
+    """RGB uint8 (H, W, 3) as a uint8 tensor (3, S, S), antialiased; the same in training and prediction."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    if pixels.shape[1:] == (size, size):
-        return pixels
-    return resize(pixels, [size, size], antialias=True)
+    side = [framing.resize, framing.resize]
+    if list(pixels.shape[1:]) != side:
+        pixels = resize(pixels, side, interpolation=InterpolationMode(framing.interpolation), antialias=True)
+    return pixels if framing.resize == framing.size else center_crop(pixels, [framing.size, framing.size])
 
 
 class PatchImages(Dataset[Tensor]):
     """Row to image (3, S, S) uint8."""
 
-    def __init__(self, paths: Sequence[Path], *, size: int, memory_gb: float, workers: int, progress: bool) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, framing: Framing, memory_gb: float, workers: int, progress: bool
+    ) -> None:
         """Read all images now when they take less than `memory_gb`, else each time one is asked for."""
         self.paths = list(paths)
-        self.size = size
+        self.framing = framing
         self.workers = workers
+        size = framing.size
         self.memory: Tensor | None = None
         if len(self.paths) * 3 * size**2 <= memory_gb * 2**30:
             self.memory = torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8)
@@ -66,4 +72,4 @@ class PatchImages(Dataset[Tensor]):
         )
 
     def _read(self, row: int) -> Tensor:
-        return resize_patch(read_image(self.paths[row]), size=self.size)
+        return frame_patch(read_image(self.paths[row]), framing=self.framing)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from fusion.curriculum import Stage
+from fusion.lora import trainable
 from fusion.prmf import FusionOutput, PaperPrmf
 from fusion.tower import ImageTower, TextTower, Tokens
 
@@ -47,7 +48,9 @@ class FusionModel(nn.Module):
         """Set what `stage` trains: no gradient in a frozen tower, and its statistics and dropout still, too."""
         self.frozen = stage.freeze
         for name, tower in (("image", self.image_tower), ("text", self.text_tower)):
-            tower.requires_grad_(name not in stage.freeze)
+            tower.requires_grad_(False)
+            for parameter in trainable(tower) if name not in stage.freeze else ():
+                parameter.requires_grad_(True)
         self.train()
 
     def train(self, mode: bool = True) -> "FusionModel":

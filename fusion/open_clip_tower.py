@@ -27,6 +27,8 @@ class _ClipText(nn.Module):
         if not hasattr(model, "text"):
             # The older layout keeps the text modules beside `visual` in one class.
             model.visual = nn.Identity()
+            # A parameter that takes no part in the features would stall training on several processes.
+            model.logit_scale = model.logit_bias = None
         self.model = model.text if hasattr(model, "text") else model
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -55,7 +57,10 @@ def _build(record: TowerRecord, *, name: str, tag: str | None, pretrained: bool)
     config = _model_config(name)
     text = dict(config["model_cfg"]["text_cfg"])
     if text.get("hf_model_name") == SAVED_BESIDE:
-        text |= {"hf_model_name": name.removeprefix("local-dir:"), "hf_model_pretrained": False}
+        text["hf_model_name"] = name.removeprefix("local-dir:")
+    if text.get("hf_model_name"):
+        # `pretrained_text` does not reach a text_cfg that is given; the borrowed weights would be replaced anyway.
+        text["hf_model_pretrained"] = False
     model = open_clip.create_model(
         name,
         pretrained=tag if pretrained else None,
@@ -82,6 +87,9 @@ def _build(record: TowerRecord, *, name: str, tag: str | None, pretrained: bool)
         known = replace(
             record,
             image_size=record.image_size or size,
+            resize=record.resize or record.image_size or size,
+            interpolation=record.interpolation
+            or ("bilinear" if settings["interpolation"] == "bilinear" else "bicubic"),
             mean=record.mean or tuple(settings["mean"]),
             std=record.std or tuple(settings["std"]),
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from data.devices import choose_device
 from data.errors import InputError
 from data.out_of_memory import run_in_batches
-from fusion.images import resize_patch
+from fusion.images import frame_patch
 from fusion.model import FusionModel
 from fusion.saved_model import load_model
 
@@ -72,10 +72,10 @@ class Predictor:
     @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> Tensor:
         """Features (N, D) of square RGB uint8 `images` of any size, on the CPU."""
-        size = self.model.image_tower.image_size
+        framing = self.model.image_tower.framing
 
         def encode(some: Sequence[np.ndarray]) -> Tensor:
-            pixels = torch.stack([resize_patch(image, size=size) for image in some])
+            pixels = torch.stack([frame_patch(image, framing=framing) for image in some])
             features: Tensor = self.model.image_tower(pixels.to(self.device)).cpu()
             return features
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fusion.record import TowerRecord
+from fusion.record import Framing, TowerRecord
 
 Tokens = dict[str, Tensor]
 
@@ -60,6 +60,15 @@ class ImageTower(nn.Module):
         """Side of the input in pixels."""
         assert self.record.image_size is not None
         return self.record.image_size
+
+    @property
+    def framing(self) -> Framing:
+        """How a patch is brought to the tower's input."""
+        return Framing(
+            size=self.image_size,
+            resize=self.record.resize or self.image_size,
+            interpolation=self.record.interpolation or "bilinear",
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (N, D) of RGB `pixels` (N, 3, S, S), uint8 or float in [0, 1]."""

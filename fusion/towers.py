@@ -5,161 +5,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data.atomic import write_json
 from data.errors import InputError
-from fusion.record import (
-    CLIP_MEAN,
-    CLIP_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    OPTIMUS_MEAN,
-    OPTIMUS_STD,
-    Modality,
-    TowerRecord,
-)
+from fusion.image_encoders import IMAGE_TOWERS
+from fusion.record import Modality, TowerRecord
+from fusion.text_encoders import TEXT_TOWERS
 
 if TYPE_CHECKING:
     from fusion.tower import ImageTower, TextTower
 
-IMAGENET: dict[str, Any] = {"image_size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-CLIP: dict[str, Any] = {"image_size": 224, "mean": CLIP_MEAN, "std": CLIP_STD}
-
-IMAGE_TOWERS = (
-    TowerRecord(
-        name="vgg16",
-        modality="image",
-        loader="timm",
-        source="vgg16.tv_in1k",
-        dim=512,
-        pooling="mean",
-        licence="BSD-3-Clause",
-        **IMAGENET,
-    ),
-    TowerRecord(
-        name="tiny-image",
-        modality="image",
-        loader="timm",
-        source="resnet10t",
-        dim=192,
-        image_size=112,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        licence="Apache-2.0",
-        has_weights=False,
-        # One group of channels per normalisation: no statistics of the batch, so ranks and single rows agree.
-        architecture={"channels": [24, 48, 96, 192], "stem_width": 12, "norm_layer": "groupnorm1"},
-    ),
-    TowerRecord(
-        name="quiltnet-b-32",
-        modality="image",
-        loader="open_clip",
-        source="hf-hub:wisdomik/QuiltNet-B-32",
-        dim=512,
-        licence="MIT",
-        **CLIP,
-    ),
-    TowerRecord(
-        name="biomedclip",
-        modality="image",
-        loader="open_clip",
-        source="hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-        dim=512,
-        licence="MIT",
-        **CLIP,
-    ),
-    TowerRecord(
-        name="uni",
-        modality="image",
-        loader="timm",
-        source="hf-hub:MahmoodLab/uni",
-        dim=1024,
-        mpp=0.5,
-        licence="CC-BY-NC-ND-4.0",
-        gated=True,
-        architecture={"init_values": 1e-5, "dynamic_img_size": True},
-        **IMAGENET,
-    ),
-    TowerRecord(
-        name="phikon-v2",
-        modality="image",
-        loader="transformers",
-        source="owkin/phikon-v2",
-        dim=1024,
-        pooling="class token",
-        mpp=0.5,
-        licence="non-commercial",
-        **IMAGENET,
-    ),
-    TowerRecord(
-        name="h-optimus-0",
-        modality="image",
-        loader="timm",
-        source="hf-hub:bioptimus/H-optimus-0",
-        dim=1536,
-        image_size=224,
-        mean=OPTIMUS_MEAN,
-        std=OPTIMUS_STD,
-        mpp=0.5,
-        licence="Apache-2.0",
-        gated=True,
-        architecture={"init_values": 1e-5, "dynamic_img_size": False},
-    ),
-)
-
-TEXT_TOWERS = (
-    TowerRecord(
-        name="bert-base-uncased",
-        modality="text",
-        loader="transformers",
-        source="google-bert/bert-base-uncased",
-        dim=768,
-        text_length=128,
-        pooling="pooler",
-        licence="Apache-2.0",
-        architecture={"model_type": "bert"},
-    ),
-    TowerRecord(
-        name="tiny-text",
-        modality="text",
-        loader="transformers",
-        source="bert",
-        dim=128,
-        text_length=64,
-        pooling="pooler",
-        licence="Apache-2.0",
-        has_weights=False,
-        architecture={
-            "model_type": "bert",
-            "hidden_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 256,
-            "max_position_embeddings": 64,
-        },
-    ),
-    TowerRecord(
-        name="quiltnet-b-32",
-        modality="text",
-        loader="open_clip",
-        source="hf-hub:wisdomik/QuiltNet-B-32",
-        dim=512,
-        text_length=77,
-        licence="MIT",
-    ),
-    TowerRecord(
-        name="biomedclip",
-        modality="text",
-        loader="open_clip",
-        source="hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-        dim=512,
-        text_length=256,
-        licence="MIT",
-    ),
-)
-
 TOWERS = IMAGE_TOWERS + TEXT_TOWERS
+
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 WEIGHT_FILES = {
     "timm": ("model.safetensors", "pytorch_model.bin"),
@@ -170,6 +29,7 @@ WEIGHT_FILES = {
         "pytorch_model.bin",
         "pytorch_model.bin.index.json",
     ),
+    "package": ("model.safetensors", "pytorch_model.bin"),
 }
 
 
@@ -207,7 +67,21 @@ def weights_present(record: TowerRecord) -> bool:
     if repository is None:
         return False
     found = (try_to_load_from_cache(repository, file) for file in WEIGHT_FILES[record.loader])
-    return any(isinstance(path, str) for path in found)
+    if not any(isinstance(path, str) for path in found):
+        return False
+    config = try_to_load_from_cache(repository, OPEN_CLIP_CONFIG) if record.loader == "open_clip" else None
+    borrowed = text_repositories(Path(config).parent) if isinstance(config, str) else ()
+    return all(isinstance(try_to_load_from_cache(name, "config.json"), str) for name in borrowed)
+
+
+def text_repositories(folder: Path) -> tuple[str, ...]:
+    """Repositories whose configuration and tokenizer the open_clip model in `folder` borrows for its text encoder."""
+    try:
+        text = json.loads((folder / OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    names = (text.get("hf_model_name"), text.get("hf_tokenizer_name"))
+    return tuple(dict.fromkeys(name for name in names if name and name.count("/") == 1))
 
 
 def hub_repository(name: str) -> str | None:
@@ -223,8 +97,30 @@ def hub_repository(name: str) -> str | None:
     return name if name.count("/") == 1 and not Path(name).exists() else None
 
 
+def check_tower(record: TowerRecord, *, pretrained: bool = True, remote_code: bool = False) -> None:
+    """Raise InputError when the tower cannot be used, before any work is done.
+
+    Args:
+        pretrained: whether its weights are needed.
+        remote_code: whether code that comes with the weights may run.
+    """
+    if record.loader == "package":
+        raise InputError(
+            f"{record.modality} tower {record.name} can be loaded only by the package {record.package}, "
+            "which is not used here; choose another tower (`mmlnb encoders` lists them)"
+        )
+    if record.remote_code and not remote_code:
+        raise InputError(
+            f"{record.modality} tower {record.name} runs code that comes with its weights; read it at "
+            f"https://huggingface.co/{record.repository} and load the tower from Python with remote_code=True, "
+            "or choose another tower (`mmlnb encoders` lists them)"
+        )
+    if pretrained and record.has_weights:
+        check_weights(record)
+
+
 def check_weights(record: TowerRecord) -> None:
-    """Raise InputError when the weights are not on this machine, before any work is done."""
+    """Raise InputError when the weights are not on this machine."""
     if weights_present(record):
         return
     licence = f" (accept its licence at https://huggingface.co/{record.repository} first)" if record.gated else ""
@@ -234,28 +130,36 @@ def check_weights(record: TowerRecord) -> None:
     )
 
 
-def load_image_tower(record: TowerRecord, *, pretrained: bool = True) -> "ImageTower":
+def load_image_tower(record: TowerRecord, *, pretrained: bool = True, remote_code: bool = False) -> "ImageTower":
     """Build an image tower, with its weights where it has some and `pretrained` is set.
+
+    Args:
+        remote_code: let code run that comes with the weights, where the record says that it is needed.
 
     Raises:
         InputError: the weights are not here or the name is unknown to the loader.
     """
     from fusion.tower import ImageTower
 
-    tower = _load(record, pretrained=pretrained, texts=())
+    tower = _load(record, pretrained=pretrained, remote_code=remote_code, texts=())
     assert isinstance(tower, ImageTower)
     return tower
 
 
-def load_text_tower(record: TowerRecord, *, texts: Sequence[str], pretrained: bool = True) -> "TextTower":
+def load_text_tower(
+    record: TowerRecord, *, texts: Sequence[str], pretrained: bool = True, remote_code: bool = False
+) -> "TextTower":
     """Build a text tower; a tokenizer without a vocabulary of its own is trained on `texts`.
+
+    Args:
+        remote_code: let code run that comes with the weights, where the record says that it is needed.
 
     Raises:
         InputError: the weights are not here or the name is unknown to the loader.
     """
     from fusion.tower import TextTower
 
-    tower = _load(record, pretrained=pretrained, texts=texts)
+    tower = _load(record, pretrained=pretrained, remote_code=remote_code, texts=texts)
     assert isinstance(tower, TextTower)
     return tower
 
@@ -286,6 +190,8 @@ def rebuild_tower(folder: Path) -> "ImageTower | TextTower":
         record = TowerRecord(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'tower.json'}: not a saved tower ({error}); train the model again") from error
+    if record.remote_code:
+        raise InputError(f"{folder}: {record.name} runs code of its own, which no saved model may; train another tower")
     if record.loader == "timm":
         from fusion.timm_tower import rebuild_timm
 
@@ -299,10 +205,11 @@ def rebuild_tower(folder: Path) -> "ImageTower | TextTower":
     return (rebuild_transformers_image if record.modality == "image" else rebuild_transformers_text)(record, folder)
 
 
-def _load(record: TowerRecord, *, pretrained: bool, texts: Sequence[str]) -> "ImageTower | TextTower":
+def _load(
+    record: TowerRecord, *, pretrained: bool, remote_code: bool, texts: Sequence[str]
+) -> "ImageTower | TextTower":
+    check_tower(record, pretrained=pretrained, remote_code=remote_code)
     pretrained = pretrained and record.has_weights
-    if pretrained:
-        check_weights(record)
     try:
         if record.loader == "timm":
             from fusion.timm_tower import load_timm
@@ -340,7 +247,6 @@ def _transformers_record(name: str, *, source: str, modality: Modality) -> Tower
         modality=modality,
         loader="transformers",
         source=source,
-        pooling="class token",
         licence="unknown",
     )
 
@@ -348,7 +254,7 @@ def _transformers_record(name: str, *, source: str, modality: Modality) -> Tower
 def _folder_record(folder: Path, *, modality: Modality) -> TowerRecord:
     source = f"local-dir:{folder.resolve()}"
     empty = TowerRecord(name=str(folder), modality=modality, loader="open_clip", source=source, licence="unknown")
-    if (folder / "open_clip_config.json").is_file():
+    if (folder / OPEN_CLIP_CONFIG).is_file():
         return empty
     config = folder / "config.json"
     try:

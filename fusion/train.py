@@ -1,6 +1,5 @@
 """Train the fusion under the curriculum, on one process or many."""
 
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from fusion.curriculum import Stage
 from fusion.encode import encode_images, encode_texts
 from fusion.feed import Feed
 from fusion.images import PatchImages
+from fusion.lora import add_lora, merge_lora
 from fusion.model import FusionModel, fingerprint
 from fusion.objective import class_weights, curriculum_loss
 from fusion.patches import Patches, read_patches
 from fusion.prmf import build_block
+from fusion.resolution import warn_of_resolution
 from fusion.run_folder import (
     RUN,
     Checkpoints,
@@ -36,12 +37,10 @@ from fusion.run_folder import (
     write_history,
 )
 from fusion.saved_model import save_model
-from fusion.towers import check_weights, find_tower, load_image_tower, load_text_tower
+from fusion.towers import check_tower, find_tower, load_image_tower, load_text_tower
 from fusion.trained_on import write_trained_on
 from fusion.training import Training
 from fusion.validation import score, validate
-
-logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> Path:
@@ -66,9 +65,8 @@ def setup(config: TrainConfig) -> Training | None:
 
     taxonomy = load_taxonomy(config.taxonomy)
     records = [find_tower(config.image_tower, modality="image"), find_tower(config.text_tower, modality="text")]
-    if config.pretrained:
-        for record in records:
-            check_weights(record)
+    for record in records:
+        check_tower(record, pretrained=config.pretrained)
     device = choose_training_device(config.device)
     patches = read_patches(
         manifest=config.manifest,
@@ -96,10 +94,10 @@ def setup(config: TrainConfig) -> Training | None:
         start(config, key=key, taxonomy_source=taxonomy.source)
     set_seed(config.seed)
     model = build_model(config, taxonomy=taxonomy, patches=patches).to(accelerator.device)
-    _warn_of_resolution(model, patches)
+    warn_of_resolution(model.image_tower, extents=patches.extents)
     images = PatchImages(
         patches.images,
-        size=model.image_tower.image_size,
+        framing=model.image_tower.framing,
         memory_gb=config.image_memory_gb,
         workers=config.workers,
         progress=accelerator.is_main_process,
@@ -137,7 +135,12 @@ def build_model(config: TrainConfig, *, taxonomy: Taxonomy, patches: Patches) ->
         hidden=config.hidden,
         dropout=config.dropout,
     )
-    return FusionModel(image_tower=image_tower, text_tower=text_tower, block=block)
+    model = FusionModel(image_tower=image_tower, text_tower=text_tower, block=block)
+    if config.image_lora_rank:
+        add_lora(image_tower, rank=config.image_lora_rank)
+    if config.text_lora_rank:
+        add_lora(text_tower, rank=config.text_lora_rank)
+    return model
 
 
 def main(run: Training) -> None:
@@ -146,6 +149,8 @@ def main(run: Training) -> None:
     progress = fit(run)
     assert progress.best is not None
     run.model.load_state_dict(progress.best)
+    for tower in (run.model.image_tower, run.model.text_tower):
+        merge_lora(tower)
     run.feed.image_features = run.feed.text_features = None
     output = validate(run)
     if accelerator.is_main_process:
@@ -324,21 +329,6 @@ def _use_bf16(config: TrainConfig, device: torch.device) -> bool:
     if config.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return config.precision == "bf16"
-
-
-def _warn_of_resolution(model: FusionModel, patches: Patches) -> None:
-    expected = model.image_tower.record.mpp
-    known = patches.extents[np.isfinite(patches.extents)]
-    if expected is None or not len(known):
-        return
-    seen = float(np.median(known)) / model.image_tower.image_size
-    if not 0.8 < seen / expected < 1.25:
-        logger.warning(
-            "image tower %s was trained at %.3g µm/px and will see these patches at %.3g µm/px",
-            model.image_tower.record.name,
-            expected,
-            seen,
-        )
 
 
 def _table(summary: dict[str, Any]) -> str:

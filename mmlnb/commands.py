@@ -146,6 +146,12 @@ COMMANDS = {
             "mmlnb.checkup:doctor",
         ),
         Command(
+            "encoders",
+            "list the encoders, with their licences and whether their weights are here",
+            "mmlnb.config:EncodersConfig",
+            "mmlnb.encoder_list:encoders",
+        ),
+        Command(
             "prefetch",
             "download a model by name, so that everything else runs offline",
             "mmlnb.config:PrefetchConfig",

@@ -129,6 +129,14 @@ class DoctorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodersConfig:
+    """List the registered encoders: what they take and give, their licence, and whether their weights are here."""
+
+    modality: Literal["all", "image", "text"] = "all"
+    """Which encoders are listed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrefetchConfig:
     """Download a model from the hub by name; the only command that uses the network."""
 

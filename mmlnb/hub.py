@@ -1,5 +1,6 @@
 """Download models by name, so that everything else runs with the hub offline."""
 
+from pathlib import Path
 from typing import Any
 
 from data.command import make_config, preset_names
@@ -19,12 +20,18 @@ def prefetch(config: PrefetchConfig) -> None:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
+    from fusion.towers import text_repositories
+
     if constants.HF_HUB_OFFLINE:
         raise InputError("HF_HUB_OFFLINE is set, which forbids every download; unset it for this command")
     for name in repositories(config.model):
         print(f"Fetching {name}")
         try:
-            print(snapshot_download(name, ignore_patterns=OTHER_FRAMEWORKS))
+            folder = snapshot_download(name, ignore_patterns=OTHER_FRAMEWORKS)
+            print(folder)
+            for borrowed in text_repositories(Path(folder)):
+                print(f"Fetching configuration and tokenizer of {borrowed}")
+                snapshot_download(borrowed, allow_patterns=["*.json", "*.txt"])
         except GatedRepoError as error:
             raise InputError(
                 f"{name}: gated; accept its licence at huggingface.co/{name}, then `hf auth login` and try again"

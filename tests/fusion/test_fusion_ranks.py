@@ -40,12 +40,16 @@ module.train(parse_config(TrainConfig, ["--config", sys.argv[1]], name="train"))
 """
 
 
-@pytest.mark.parametrize("image_tower", ["tiny-image", "timm:lcnet_050"], ids=["group norm", "batch norm"])
+@pytest.mark.parametrize(
+    ("image_tower", "rank"),
+    [("tiny-image", 0), ("timm:lcnet_050", 0), ("tiny-image", 2)],
+    ids=["group norm", "batch norm", "LoRA"],
+)
 def test_two_processes_stay_identical_through_freeze_and_unfreeze(
-    image_tower: str, make_config, tmp_path: Path
+    image_tower: str, rank: int, make_config, tmp_path: Path
 ) -> None:
     # Without dropout, batch and rank are all that could make one process differ from two.
-    config = make_config(tmp_path / "two", stages=STAGES, image_tower=image_tower, dropout=0.0)
+    config = make_config(tmp_path / "two", stages=STAGES, image_tower=image_tower, image_lora_rank=rank, dropout=0.0)
     (tmp_path / "config.yaml").write_text(config_yaml(config))
     (tmp_path / "watch.py").write_text(WATCH)
     # Under --cpu accelerate starts one process whatever number is asked for; the configuration chooses the device.
@@ -67,7 +71,7 @@ def test_two_processes_stay_identical_through_freeze_and_unfreeze(
     if image_tower != "tiny-image":
         return
     # The text tower's own dropout is drawn per process; where it is frozen, two processes equal one.
-    one = train(make_config(tmp_path / "one", stages=STAGES[:1], image_tower=image_tower, dropout=0.0))
+    one = train(make_config(tmp_path / "one", stages=STAGES[:1], image_lora_rank=rank, dropout=0.0))
     two = pd.read_csv(tmp_path / "two" / "history.csv").iloc[0]
     single = pd.read_csv(one / "history.csv").iloc[0]
     for column in ("loss", "loss_fused", "loss_image", "val_loss"):

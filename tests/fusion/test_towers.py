@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_encoders import TEXTS, put_in_cache
 
 from data.errors import InputError
 from fusion.tower import ImageTower, TextTower
@@ -17,8 +18,6 @@ from fusion.towers import (
     rebuild_tower,
     save_tower,
 )
-
-TEXTS = ["Sheets of small round cells.", "No neuropil.", "Large cells lie in abundant neuropil with rosettes."]
 
 
 @pytest.fixture
@@ -209,3 +208,38 @@ def test_prefetch_learns_from_the_registry_what_to_fetch() -> None:
     assert hub_repository("open_clip:ViT-B-32@openai") == "timm/vit_base_patch32_clip_224.openai"
     assert hub_repository("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert hub_repository("tiny-image") is hub_repository("tiny") is None
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_an_open_clip_model_is_here_once_the_text_encoder_that_it_borrows_is(tmp_path: Path) -> None:
+    record = find_tower("biomedclip", modality="text")
+    assert record.repository is not None
+    config = {"model_cfg": {"text_cfg": {"hf_model_name": "owner/bert", "hf_tokenizer_name": "owner/bert"}}}
+    files = {"open_clip_config.json": json.dumps(config).encode(), "open_clip_pytorch_model.bin": b""}
+    put_in_cache(tmp_path / "hub", record.repository, files)
+    with pytest.raises(InputError, match="`mmlnb prefetch biomedclip`"):
+        check_weights(record)
+    put_in_cache(tmp_path / "hub", "owner/bert", {"config.json": b"{}"})
+    check_weights(record)
+
+
+def test_prefetch_fetches_the_text_encoder_that_an_open_clip_model_borrows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    from mmlnb.config import PrefetchConfig
+    from mmlnb.hub import prefetch
+
+    config = {"model_cfg": {"text_cfg": {"hf_model_name": "owner/bert", "hf_tokenizer_name": "owner/bert"}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    fetched: list[tuple[str, object]] = []
+
+    def download(name: str, *, allow_patterns: object = None, ignore_patterns: object = None) -> str:
+        fetched.append((name, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    prefetch(PrefetchConfig(model="quiltnet-b-16-pmb"))
+    assert fetched == [("wisdomik/QuiltNet-B-16-PMB", None), ("owner/bert", ["*.json", "*.txt"])]

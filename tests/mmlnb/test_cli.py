@@ -24,6 +24,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "report",
         "demo",
         "doctor",
+        "encoders",
         "prefetch",
     ):
         assert f"  {name} " in shown
