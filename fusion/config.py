@@ -8,6 +8,9 @@ from data.errors import InputError
 from fusion.curriculum import PAPER_STAGES, Stage
 from fusion.text_noise import TextNoise
 
+BlockName = Literal[
+    "prmf", "prmf-paper", "image-only", "text-only", "late-average", "concatenation", "cross-attention", "film"
+]
 TextSource = Literal["captions", "description", "none"]
 
 
@@ -35,8 +38,8 @@ class TrainConfig:
     """Rank of the LoRA adapters that train in place of the image tower's own weights; 0 trains those."""
     text_lora_rank: int = 0
     """Rank of the LoRA adapters that train in place of the text tower's own weights; 0 trains those."""
-    block: Literal["prmf", "prmf-paper"] = "prmf"
-    """Fusion block: prmf-paper as published, or prmf, which knows missing text."""
+    block: BlockName = "prmf"
+    """Fusion block: prmf, which knows missing and wrong text, prmf-paper as published, or a baseline."""
     hidden: int = 256
     """Width of the gate's hidden layer."""
     dropout: float = 0.3

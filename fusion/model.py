@@ -2,16 +2,16 @@
 
 from torch import Tensor, nn
 
+from fusion.block import FusionBlock, FusionOutput
 from fusion.curriculum import Stage
 from fusion.lora import trainable
-from fusion.prmf import FusionOutput, PaperPrmf
 from fusion.tower import ImageTower, TextTower, Tokens
 
 
 class FusionModel(nn.Module):
     """Image tower, text tower and fusion block; the image tower runs once for everything that needs it."""
 
-    def __init__(self, *, image_tower: ImageTower, text_tower: TextTower, block: PaperPrmf) -> None:
+    def __init__(self, *, image_tower: ImageTower, text_tower: TextTower, block: FusionBlock) -> None:
         super().__init__()
         self.image_tower = image_tower
         self.text_tower = text_tower

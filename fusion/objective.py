@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, cross_entropy
 
-from fusion.prmf import FusionOutput
+from fusion.block import FusionOutput
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,12 @@
 """The Progressive Robust Multi-Modal Fusion block (PRMF, arXiv 2503.12927) and what is learnt beside it."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
+from fusion.block import FusionBlock, FusionOutput
 
 
-@dataclass(frozen=True)
-class FusionOutput:
-    """What a fusion block says about N patches and C classes."""
-
-    fused: Tensor
-    """Logits (N, C) from image and text together."""
-    image: Tensor
-    """Logits (N, C) from the image alone."""
-    text: Tensor
-    """Logits (N, C) from the text alone; zero where there is no text."""
-    gate: Tensor
-    """Trust in the text w in [0, 1], shape (N,)."""
-    image_probe: Tensor | None = None
-    """The image logits again, without a gradient into the image tower; while training the `prmf` block only."""
-
-
-class PaperPrmf(nn.Module):
+class PaperPrmf(FusionBlock):
     """PRMF as published.
 
     w = sigmoid(W2 ReLU(W1 [t; v])), f = w t + (1 - w) W v, logits = W3 dropout(ReLU(f)); with VGG16 and BERT-base,
@@ -33,11 +14,10 @@ class PaperPrmf(nn.Module):
     probe on detached features: text-only accuracy is known and training is what it would be without it.
     """
 
-    knows_missing_text: ClassVar[bool] = False
-    """Whether the block itself answers from the image where there is no text."""
+    knows_missing_text = False
 
     def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
-        super().__init__()
+        super().__init__(image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)
         self.gate = nn.Sequential(nn.Linear(text_dim + image_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         self.project = nn.Linear(image_dim, text_dim)
         self.classify = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(text_dim, classes))
@@ -90,19 +70,3 @@ class Prmf(PaperPrmf):
             gate=gate.squeeze(1),
             image_probe=self.image_head(image.detach()) if self.training else None,
         )
-
-
-BLOCKS: dict[str, type[PaperPrmf]] = {"prmf": Prmf, "prmf-paper": PaperPrmf}
-
-
-def build_block(
-    name: str, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3
-) -> PaperPrmf:
-    """Build the block called `name`.
-
-    Raises:
-        InputError: no such block.
-    """
-    if name not in BLOCKS:
-        raise InputError(f"block {name} is unknown; use {' or '.join(BLOCKS)}")
-    return BLOCKS[name](image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)

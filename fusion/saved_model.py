@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from data.atomic import atomic, write_json
 from data.errors import InputError
+from fusion.blocks import BLOCKS, build_block
 from fusion.model import FusionModel
-from fusion.prmf import BLOCKS, build_block
 from fusion.tower import ImageTower, TextTower
 from fusion.towers import rebuild_tower, save_tower
 
@@ -26,13 +25,11 @@ def save_model(model: FusionModel, folder: Path, *, class_names: Sequence[str]) 
     with atomic(folder / WEIGHTS) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
     block = model.block
-    first, dropout = block.gate[0], block.classify[1]
-    assert isinstance(first, torch.nn.Linear) and isinstance(dropout, torch.nn.Dropout)
     name = next(name for name, kind in BLOCKS.items() if type(block) is kind)
     settings = {
         "block": name,
-        "hidden": first.out_features,
-        "dropout": dropout.p,
+        "hidden": block.hidden,
+        "dropout": block.dropout,
         "classes": list(class_names),
         "image_tower": model.image_tower.record.name,
         "text_tower": model.text_tower.record.name,

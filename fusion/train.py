@@ -14,6 +14,7 @@ from data.devices import choose_training_device
 from data.errors import InputError
 from data.precision_state import forget_precision
 from data.taxonomy import Taxonomy, load_taxonomy
+from fusion.blocks import build_block
 from fusion.calibration import fit_temperature
 from fusion.config import TrainConfig
 from fusion.curriculum import Stage
@@ -24,7 +25,6 @@ from fusion.lora import add_lora, merge_lora
 from fusion.model import FusionModel, fingerprint
 from fusion.objective import class_weights, curriculum_loss
 from fusion.patches import Patches, read_patches
-from fusion.prmf import build_block
 from fusion.resolution import warn_of_resolution
 from fusion.run_folder import (
     RUN,

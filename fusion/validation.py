@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.block import FusionOutput
 from fusion.encode import share
 from fusion.metrics import balanced_accuracy
-from fusion.prmf import FusionOutput
 from fusion.training import Training
 
 

@@ -7,10 +7,10 @@ import torch
 
 from data.command import make_config
 from data.errors import InputError
+from fusion.blocks import build_block
 from fusion.config import TrainConfig
 from fusion.curriculum import PAPER_STAGES, Stage
 from fusion.model import FusionModel
-from fusion.prmf import build_block
 from fusion.towers import find_tower, load_image_tower, load_text_tower
 
 

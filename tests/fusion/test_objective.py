@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fusion.block import FusionOutput
 from fusion.objective import class_weights, curriculum_loss
-from fusion.prmf import FusionOutput
 
 LABELS = torch.tensor([0, 1, 2, 1])
 TEXT = torch.ones(4, dtype=torch.bool)

@@ -74,8 +74,8 @@ def test_without_text_the_gate_is_shut_and_the_text_says_nothing(
 
 
 def test_without_text_the_published_block_answers_with_the_image_arm(trained: Path, images: list[np.ndarray]) -> None:
+    from fusion.blocks import build_block
     from fusion.model import FusionModel
-    from fusion.prmf import build_block
     from fusion.saved_model import load_model
 
     model, names = load_model(trained / "model")

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from data.errors import InputError
-from fusion.prmf import PaperPrmf, Prmf, build_block
+from fusion.blocks import build_block
+from fusion.prmf import PaperPrmf, Prmf
 
 
 def features(rows: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -75,5 +76,5 @@ def test_the_image_probe_gives_the_image_logits_without_a_gradient_into_the_imag
 
 
 def test_an_unknown_block_is_named() -> None:
-    with pytest.raises(InputError, match=r"block prism is unknown; use prmf or prmf-paper"):
+    with pytest.raises(InputError, match=r"block prism is unknown; use prmf, prmf-paper, image-only"):
         build_block("prism", image_dim=4, text_dim=4, classes=2)
