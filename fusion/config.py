@@ -68,6 +68,8 @@ class TrainConfig:
     """Threads or processes that read images."""
     image_memory_gb: float = 4.0
     """Patches are kept in memory, at the input size of the tower, when all together need less than this."""
+    features: Path | None = None
+    """Folder of the frozen towers' features for several runs; None keeps them in `out` until the run is finished."""
     checkpoint_seconds: float = 60.0
     """A run that is cut off loses at most the epoch it is in and this many seconds before it."""
 

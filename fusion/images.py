@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import resize
 from tqdm import tqdm
 
+from data.atomic import digest
 from data.image import read_image
 
 
@@ -64,6 +66,12 @@ class PatchImages(Dataset[Tensor]):
             # A generator of its own: the loader would draw a number that dropout then lacks.
             generator=torch.Generator(),
         )
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of all image files, and of the size that they are brought to."""
+        with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
+            return digest(str(self.size), *pool.map(lambda path: digest(path.read_bytes()), self.paths))
 
     def _read(self, row: int) -> Tensor:
         return resize_patch(read_image(self.paths[row]), size=self.size)
