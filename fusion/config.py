@@ -61,7 +61,7 @@ class TrainConfig:
     seed: int = 2024
     """Seed of weights, order, augmentation and dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the towers; auto is bf16 on a GPU that has it and fp32 elsewhere."""
+    """Arithmetic of the towers; auto is bf16 where the device has it, on a CPU for large towers only."""
     device: str = "auto"
     """auto (each process its own CUDA GPU where there is one, or the CPU), cpu, cuda or mps."""
     workers: int = 2

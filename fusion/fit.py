@@ -100,8 +100,7 @@ def fit_epoch(
     for step, batch in enumerate(feed):
         _set_learning_rate(run, stage, done=(epoch + step / len(own)) / stage.epochs)
         positions = torch.from_numpy(own[step]).to(accelerator.device)
-        with run.arithmetic():
-            output = wrapped(**batch.inputs)
+        output = wrapped(**batch.inputs)
         losses = curriculum_loss(
             output,
             labels[positions],

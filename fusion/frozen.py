@@ -55,8 +55,7 @@ def _features(
     found = _load(run, store, key)
     if found is not None:
         return found
-    with run.arithmetic():
-        features = encode()
+    features = encode()
     if accelerator.is_main_process:
         store.save(key, features.cpu().numpy())
     accelerator.wait_for_everyone()
@@ -78,6 +77,6 @@ def _load(run: Training, store: FeatureStore, key: str) -> Tensor | None:
 
 def _key(run: Training, tower: ImageTower | TextTower, inputs: str) -> str:
     """Hash of everything that decides the features: weights, preparation, input, arithmetic and library."""
-    arithmetic = ("bf16" if run.bf16 else "fp32", run.accelerator.device.type, torch.__version__)
+    arithmetic = ("bf16" if tower.bf16 else "fp32", run.accelerator.device.type, torch.__version__)
     record = json.dumps(asdict(tower.record), sort_keys=True)
     return digest("features 1", fingerprint(tower), record, inputs, *arithmetic)

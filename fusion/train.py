@@ -22,6 +22,7 @@ from fusion.frozen import encode_frozen
 from fusion.images import PatchImages
 from fusion.model import FusionModel
 from fusion.patches import Patches, read_patches
+from fusion.precision import set_precision
 from fusion.prmf import build_block
 from fusion.run_folder import RUN, Checkpoints, claim, run_key, start
 from fusion.saved_model import save_model
@@ -85,6 +86,8 @@ def setup(config: TrainConfig) -> Training | None:
         start(config, key=key, taxonomy_source=taxonomy.source)
     set_seed(config.seed)
     model = build_model(config, taxonomy=taxonomy, patches=patches).to(accelerator.device)
+    for tower in (model.image_tower, model.text_tower):
+        set_precision(tower, config.precision, device=accelerator.device)
     _warn_of_resolution(model, patches)
     images = PatchImages(
         patches.images,
@@ -105,7 +108,6 @@ def setup(config: TrainConfig) -> Training | None:
             model.parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
         ),
         feed=Feed(patches, images, ids, model.text_tower, accelerator.device),
-        bf16=_use_bf16(config, accelerator.device),
     )
 
 
@@ -170,13 +172,6 @@ def main(run: Training) -> None:
         Checkpoints(run.config, key=run.key).remove()
         tqdm.write(_table(summary))
     accelerator.wait_for_everyone()
-
-
-def _use_bf16(config: TrainConfig, device: torch.device) -> bool:
-    # On a CPU bf16 is faster on some and many times slower on others, so there it is only used on request.
-    if config.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return config.precision == "bf16"
 
 
 def _warn_of_resolution(model: FusionModel, patches: Patches) -> None:
