@@ -47,8 +47,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def digest(*parts: bytes | str) -> str:
-    """SHA-256 over length-prefixed `parts`, as 32 hex digits: the `key` of everything that is cached."""
+def digest(*parts: bytes | memoryview | str) -> str:
+    """SHA-256 over length-prefixed `parts`, as 32 hex digits: the `key` of everything that is cached.
+
+    A memoryview must be one of bytes; it is hashed where it lies.
+    """
     hasher = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part

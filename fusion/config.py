@@ -74,13 +74,15 @@ class TrainConfig:
     seed: int = 2024
     """Seed of weights, order, augmentation and dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the towers; auto is bf16 on a GPU that has it and fp32 elsewhere."""
+    """Arithmetic of the towers; auto is bf16 where the device has it, on a CPU for large towers only."""
     device: str = "auto"
     """auto (each process its own CUDA GPU where there is one, or the CPU), cpu, cuda or mps."""
     workers: int = 2
     """Threads or processes that read images."""
     image_memory_gb: float = 4.0
     """Patches are kept in memory, at the input size of the tower, when all together need less than this."""
+    features: Path | None = None
+    """Folder of the frozen towers' features for several runs; None keeps them in `out` until the run is finished."""
     checkpoint_seconds: float = 60.0
     """A run that is cut off loses at most the epoch it is in and this many seconds before it."""
 

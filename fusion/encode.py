@@ -35,18 +35,20 @@ def encode_images(model: FusionModel, images: PatchImages, *, accelerator: "Acce
 def encode_texts(
     model: FusionModel, ids: Sequence[Sequence[int]], *, accelerator: "Accelerator", progress: bool
 ) -> Tensor:
-    """Features (N, Dt) of all token `ids`, on the accelerator's device and on every process."""
+    """Features (N, Dt) of all token `ids`, equal ones once, on the accelerator's device and on every process."""
     tower = model.text_tower
-    features = torch.zeros(len(ids), tower.dim, device=accelerator.device)
+    distinct = list(dict.fromkeys(tuple(row) for row in ids))
+    features = torch.zeros(len(distinct), tower.dim, device=accelerator.device)
     # Texts of like length share a batch, so that little is padding.
-    by_length = np.array(sorted(range(len(ids)), key=lambda row: len(ids[row])), dtype=np.int64)
+    by_length = np.array(sorted(range(len(distinct)), key=lambda row: len(distinct[row])), dtype=np.int64)
     batches = share(by_length, accelerator=accelerator, size=ENCODE_BATCH)
     with torch.no_grad():
         for rows in tqdm(batches, desc="encoding text once", unit="batch", disable=not progress, leave=False):
-            tokens = tower.tokenizer.collate([ids[row] for row in rows])
+            tokens = tower.tokenizer.collate([distinct[row] for row in rows])
             tokens = {name: tensor.to(accelerator.device) for name, tensor in tokens.items()}
             features[torch.from_numpy(rows)] = tower(tokens).float()
-    return accelerator.reduce(features, reduction="sum")
+    place = {row: index for index, row in enumerate(distinct)}
+    return accelerator.reduce(features, reduction="sum")[[place[tuple(row)] for row in ids]]
 
 
 def share(rows: np.ndarray, *, accelerator: "Accelerator", size: int) -> list[np.ndarray]:

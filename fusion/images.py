@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 from tqdm import tqdm
 
+from data.atomic import digest
 from data.image import read_image
 from fusion.record import Framing
 
@@ -70,6 +72,12 @@ class PatchImages(Dataset[Tensor]):
             # A generator of its own: the loader would draw a number that dropout then lacks.
             generator=torch.Generator(),
         )
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of all image files, and of how they are brought to the input of the tower."""
+        with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
+            return digest(str(self.framing), *pool.map(lambda path: digest(path.read_bytes()), self.paths))
 
     def _read(self, row: int) -> Tensor:
         return frame_patch(read_image(self.paths[row]), framing=self.framing)

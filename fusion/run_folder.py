@@ -19,7 +19,8 @@ from data.errors import InputError
 from fusion.config import TrainConfig
 
 RUN = "run.json"
-SETTINGS_WITHOUT_EFFECT = ("out", "workers", "image_memory_gb", "checkpoint_seconds")
+STATE = "state"
+SETTINGS_WITHOUT_EFFECT = ("out", "workers", "image_memory_gb", "checkpoint_seconds", "features")
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Checkpoints:
     """Writes the state of a run, at most once in so many seconds."""
 
     def __init__(self, config: TrainConfig, *, key: str) -> None:
-        self.path = config.out / "state" / "last.pt"
+        self.path = config.out / STATE / "last.pt"
         self.every = config.checkpoint_seconds
         self.key = key
         self.saved_at = time.monotonic()
@@ -111,7 +112,7 @@ def load_progress(out: Path, *, key: str) -> dict[str, Any] | None:
     Raises:
         InputError: the checkpoint cannot be read.
     """
-    path = out / "state" / "last.pt"
+    path = out / STATE / "last.pt"
     if not path.is_file():
         return None
     try:

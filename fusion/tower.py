@@ -46,6 +46,8 @@ class ImageTower(nn.Module):
         self.body = body
         self.build = build
         self.save_files = save
+        self.bf16 = False
+        """Whether the body multiplies in bfloat16."""
         self.register_buffer("mean", torch.tensor(record.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(record.std).view(1, 3, 1, 1), persistent=False)
 
@@ -75,7 +77,9 @@ class ImageTower(nn.Module):
         if pixels.dtype == torch.uint8:
             pixels = pixels.float() / 255
         normal = (pixels - self.mean) / self.std
-        return self.body(normal.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            features: Tensor = self.body(normal.contiguous(memory_format=torch.channels_last))
+        return features.float()
 
 
 class TextTower(nn.Module):
@@ -98,6 +102,8 @@ class TextTower(nn.Module):
         self.tokenizer = tokenizer
         self.build = build
         self.save_files = save
+        self.bf16 = False
+        """Whether the body multiplies in bfloat16."""
 
     @property
     def dim(self) -> int:
@@ -107,4 +113,6 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Features (N, D) of a batch made by the tokenizer's `collate`."""
-        return self.body(tokens)
+        with torch.autocast(tokens["input_ids"].device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            features: Tensor = self.body(tokens)
+        return features.float()

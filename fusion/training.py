@@ -28,16 +28,11 @@ class Training:
     model: FusionModel
     optimizer: torch.optim.Optimizer
     feed: Feed
-    bf16: bool
 
     @property
     def progress_bars(self) -> bool:
         """Whether this process shows progress."""
         return self.accelerator.is_main_process
-
-    def arithmetic(self) -> torch.autocast:
-        """Context of every forward pass."""
-        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def plan(self, epoch: int) -> EpochPlan:
         """The plan of `epoch`, counted over the whole run from 0."""

@@ -20,8 +20,7 @@ def validate(run: Training) -> FusionOutput:
     table = torch.zeros(len(rows), 3 * classes + 1, device=accelerator.device)
     model.eval()
     for batch in run.feed.batches(share(rows, accelerator=accelerator, size=2 * run.config.batch_size)):
-        with run.arithmetic():
-            output = model(**batch.inputs)
+        output = model(**batch.inputs)
         parts = [output.fused, output.image, output.text, output.gate.unsqueeze(1)]
         table[[place[row] for row in batch.rows]] = torch.cat([part.float() for part in parts], dim=1)
     table = accelerator.reduce(table, reduction="sum")

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from data.bfloat16 import multiplies_bf16
 from vlm_finetune.model import choose_dtype
-
-_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16")
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,3 @@ class Precision:
         """Types for the setting `name`; auto leaves the weights of a CPU in float32, as captioning uses them."""
         weights = choose_dtype(name, device)
         return cls(weights, torch.bfloat16 if name == "auto" and multiplies_bf16(device) else weights)
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether `device` has instructions for products of bfloat16, which are then faster than those of float32."""
-    if device.type != "cpu":
-        return device.type == "cuda"
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in _BF16_INSTRUCTIONS)

@@ -23,10 +23,11 @@ STAGES = (
 WATCH = """
 import sys
 from pathlib import Path
-import fusion.train as module
+import fusion.fit as module
 from data.command import parse_config
 from fusion.config import TrainConfig
 from fusion.model import fingerprint
+from fusion.train import train
 
 real = module.fit_stage
 
@@ -36,7 +37,7 @@ def watched(run, stage, **arguments):
         file.write(f"{stage.name} {fingerprint(run.model)}\\n")
 
 module.fit_stage = watched
-module.train(parse_config(TrainConfig, ["--config", sys.argv[1]], name="train"))
+train(parse_config(TrainConfig, ["--config", sys.argv[1]], name="train"))
 """
 
 

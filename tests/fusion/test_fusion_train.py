@@ -111,7 +111,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, make_config) -> No
 def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
     killed_after: int, trained: Path, make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fusion.train as module
+    import fusion.fit as module
 
     real, calls = module.validate, []
 

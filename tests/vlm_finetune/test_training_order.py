@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vlm_finetune.precision import Precision, multiplies_bf16
+from vlm_finetune.precision import Precision
 from vlm_finetune.step_sampler import StepSampler
 from vlm_finetune.trainer import token_loss
 
@@ -47,12 +47,11 @@ def test_the_loss_of_the_last_logits_is_the_loss_of_all() -> None:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_cpu_multiplies_in_bfloat16_only_where_it_has_instructions_for_it(
+def test_auto_is_bfloat16_only_on_a_cpu_that_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
     cpu = torch.device("cpu")
-    assert multiplies_bf16(cpu) is native
     automatic = Precision.of("auto", cpu)
     assert automatic == Precision(torch.float32, torch.bfloat16 if native else torch.float32)
     assert Precision.of("float32", cpu) == Precision(torch.float32, torch.float32)
