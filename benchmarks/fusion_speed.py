@@ -84,6 +84,7 @@ def measure_speed(folder: Path, *, patches: int, epochs: int) -> dict[str, Any]:
     )
     with PeakMemory() as memory:
         ours, total = timed_stages(config)
+    print(f"ours, seconds per stage: {ours}", flush=True)
     reference = make_reference(config)
     # Every epoch of the reference repeats the one before, so that one of each stage is enough.
     plain = {stage.name: reference.fit_stage(stage, epochs=1) for stage in config.stages}

@@ -66,11 +66,12 @@ def fit_stage(
         # Of two with the same balanced accuracy the surer one is kept; test rows have no say.
         if before + stage.epochs == total and (scores["fused"] or 0.0, -loss) > progress.best_score:
             progress.best_score, progress.best_epoch = (scores["fused"] or 0.0, -loss), before + epoch
-            progress.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            progress.best = model.unfrozen_state()
         progress.epochs = before + epoch + 1
         bar.set_postfix(loss=f"{losses['loss']:.3f}", val=f"{scores['fused'] or 0:.3f}")
         if accelerator.is_main_process:
-            checkpoints.save(model, run.optimizer, progress, now=epoch == stage.epochs - 1)
+            # After the last epoch the model itself is written next.
+            checkpoints.save(model, run.optimizer, progress, now=epoch == stage.epochs - 1 and progress.epochs < total)
             write_history(run.config.out, progress.history)
     accelerator.free_memory()
 

@@ -61,6 +61,19 @@ class FusionModel(nn.Module):
                 tower.eval()
         return self
 
+    def unfrozen_state(self) -> dict[str, Tensor]:
+        """A copy, on the CPU, of all weights and buffers but those of frozen towers."""
+        frozen = tuple(f"{name}_tower." for name in self.frozen)
+        return {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(frozen)
+        }
+
+    def load_unfrozen(self, state: dict[str, Tensor]) -> None:
+        """Load what `unfrozen_state` returned; frozen towers stay as they are."""
+        self.load_state_dict(self.state_dict() | state)
+
     def parameter_groups(self) -> list[dict[str, object]]:
         """One optimiser group per part, frozen or not, so that no stage changes the optimiser's shape."""
         parts = {"image": self.image_tower, "text": self.text_tower, "block": self.block}

@@ -32,7 +32,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     """One record per epoch."""
     best: dict[str, Tensor] | None = None
-    """Weights of the last stage's best epoch by validation."""
+    """What the last stage trains, as of its best epoch by validation."""
     best_score: tuple[float, float] = (-1.0, float("-inf"))
     """Balanced accuracy and negative loss of the best epoch on the validation rows."""
     best_epoch: int = -1

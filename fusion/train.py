@@ -102,8 +102,9 @@ def setup(config: TrainConfig) -> Training | None:
         key=key,
         patches=patches,
         model=model,
+        # One kernel for the whole step: several times as fast as the default on a CPU.
         optimizer=torch.optim.AdamW(
-            model.parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay
+            model.parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         ),
         feed=Feed(patches, images, ids, model.text_tower, accelerator.device),
     )
@@ -139,7 +140,7 @@ def main(run: Training) -> None:
     config, accelerator = run.config, run.accelerator
     progress = fit(run)
     assert progress.best is not None
-    run.model.load_state_dict(progress.best)
+    run.model.load_unfrozen(progress.best)
     for tower in (run.model.image_tower, run.model.text_tower):
         merge_lora(tower)
     encode_frozen(run, next(stage for stage in reversed(config.stages) if stage.epochs))

@@ -96,3 +96,15 @@ def test_an_alpha_outside_zero_and_one_is_refused() -> None:
 def test_a_stage_may_freeze_towers_only() -> None:
     with pytest.raises(InputError, match="freeze may name image and text, not gate"):
         Stage(name="joint", epochs=1, freeze=("gate",))  # type: ignore[arg-type]
+
+
+def test_the_best_epoch_is_kept_without_the_frozen_towers_and_comes_back_whole() -> None:
+    model = build_model()
+    model.freeze(Stage(name="image", epochs=1, freeze=("text",)))
+    kept, before = model.unfrozen_state(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert {name.partition(".")[0] for name in kept} == {"image_tower", "block"}
+    with torch.no_grad():
+        for parameter in [*model.image_tower.parameters(), *model.block.parameters()]:
+            parameter.add_(1)
+    model.load_unfrozen(kept)
+    assert all(before[name].equal(tensor) for name, tensor in model.state_dict().items())
