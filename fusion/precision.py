@@ -10,7 +10,7 @@ from fusion.tower import ImageTower, TextTower
 Precision = Literal["auto", "fp32", "bf16"]
 
 LARGE = 5_000_000
-"""Weights from which bfloat16 pays on a CPU; smaller towers lose more to the conversions than the products win."""
+"""Weights from which bfloat16 made training faster on a CPU; smaller towers gained or lost by turns."""
 
 
 def set_precision(tower: ImageTower | TextTower, name: Precision, *, device: torch.device) -> None:

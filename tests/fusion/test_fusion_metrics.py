@@ -1,10 +1,12 @@
 """Metrics, also where the rows do not define them."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from fusion.calibration import fit_temperature
-from fusion.metrics import measure
+from fusion.metrics import balanced_accuracy, measure
 
 
 def one_hot(classes: list[int], *, sure: float = 0.8) -> np.ndarray:
@@ -50,3 +52,15 @@ def test_temperature_undoes_overconfidence() -> None:
 
 def test_temperature_without_rows_is_one() -> None:
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1.0
+
+
+def test_balanced_accuracy_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+
+    random = np.random.default_rng(0)
+    for rows in (1, 5, 200):
+        labels, predicted = random.integers(0, 4, rows), random.integers(0, 3, rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = balanced_accuracy_score(labels, predicted)
+        assert balanced_accuracy(labels, predicted) == pytest.approx(expected)
