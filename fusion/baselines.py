@@ -1,5 +1,7 @@
 """Simpler ways to fuse, for honest tables beside PRMF."""
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -33,9 +35,9 @@ class Baseline(FusionBlock):
             image_probe=self.image_head(image.detach()) if self.training else None,
         )
 
+    @abstractmethod
     def fuse(self, *, image: Tensor, text: Tensor, image_logits: Tensor, text_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, C) and gate (N,) of rows that all have text."""
-        raise NotImplementedError
 
 
 class ImageOnly(Baseline):

@@ -87,8 +87,12 @@ class VllmCaptioner(Describer):
             yield from zip(some, map(self._caption, self._ask(some)), strict=True)
 
     def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Refused: vLLM keeps what its vision tower makes to itself."""
-        raise NotImplementedError("vLLM hands out no image embeddings")
+        """Refused: vLLM keeps what its vision tower makes to itself.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("vLLM hands out no image embeddings; set --engine transformers")
 
     def _ask(self, requests: Sequence[Request[Any]], *, adapted: bool = True) -> list[Any]:
         """vLLM's outputs for `requests`, in their order."""
