@@ -52,7 +52,7 @@ format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
 lint: $(VENV)/.installed-dev ## check format, style and types
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy benchmarks
 
 test: $(VENV)/.installed-dev ## run the tests
 	$(BIN)/pytest $(ARGS)

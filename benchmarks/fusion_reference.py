@@ -13,10 +13,11 @@ from tqdm import tqdm
 from data.image import read_image
 from fusion.curriculum import Stage
 from fusion.epoch_plan import plan_epoch
-from fusion.images import resize_patch
+from fusion.images import frame_patch
 from fusion.metrics import Metrics, balanced_accuracy, measure
 from fusion.model import FusionModel
 from fusion.patches import Patches
+from fusion.text_noise import TextNoise
 from fusion.tower import Tokens
 
 
@@ -53,12 +54,11 @@ class Reference:
         """One pass over the training rows, in the order that the project would take them."""
         rows = self.patches.rows("train")
         plan = plan_epoch(
-            len(rows),
+            self.patches.labels[rows],
             seed=self.seed,
             epoch=self.epochs,
             batch_size=self.batch_size,
-            text_dropout=0,
-            text_swap=0,
+            noise=TextNoise(),
             stain_jitter=0,
         )
         self.model.train()
@@ -74,8 +74,8 @@ class Reference:
 
     def logits(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Logits (N, C) from both and from the image, each from a pass of its own through the image tower."""
-        size = self.model.image_tower.image_size
-        pixels = torch.stack([resize_patch(read_image(self.patches.images[row]), size=size) for row in rows])
+        framing = self.model.image_tower.framing
+        pixels = torch.stack([frame_patch(read_image(self.patches.images[row]), framing=framing) for row in rows])
         image = self.model.block.image_head(self.model.image_tower(pixels))
         tokens = self.tokens([self.patches.texts[row] or "" for row in rows])
         has_text = torch.tensor([self.patches.texts[row] is not None for row in rows])

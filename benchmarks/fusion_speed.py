@@ -82,12 +82,14 @@ def measure_speed(folder: Path, *, patches: int, epochs: int) -> dict[str, Any]:
         block="prmf-paper",
         stages=stages(epochs, epochs, PAPER_EPOCHS),
     )
+    # First, since `train` changes how the process allocates memory. Every epoch of the reference repeats the one before,
+    # so that one of each stage is enough.
+    reference = make_reference(config)
+    plain = {stage.name: reference.fit_stage(stage, epochs=1) for stage in config.stages}
+    del reference
     with PeakMemory() as memory:
         ours, total = timed_stages(config)
     print(f"ours, seconds per stage: {ours}", flush=True)
-    reference = make_reference(config)
-    # Every epoch of the reference repeats the one before, so that one of each stage is enough.
-    plain = {stage.name: reference.fit_stage(stage, epochs=1) for stage in config.stages}
     # The encoding of stage 1, which belongs to all its epochs, counts in full for the few that are run here.
     per_epoch = {stage.name: ours[stage.name] / stage.epochs for stage in config.stages}
     ratios = [plain[stage.name] / per_epoch[stage.name] for stage in config.stages]

@@ -32,7 +32,6 @@ class Baseline(FusionBlock):
             image=alone,
             text=written * present,
             gate=gate * has_text,
-            image_probe=self.image_head(image.detach()) if self.training else None,
         )
 
     @abstractmethod

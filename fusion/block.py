@@ -19,8 +19,6 @@ class FusionOutput:
     """Logits (N, C) from the text alone; zero where there is no text."""
     gate: Tensor
     """Trust in the text w in [0, 1], shape (N,)."""
-    image_probe: Tensor | None = None
-    """The image logits again, without a gradient into the image tower; while training the `prmf` block only."""
 
 
 class FusionBlock(nn.Module, ABC):
@@ -36,6 +34,9 @@ class FusionBlock(nn.Module, ABC):
 
     knows_missing_text: ClassVar[bool] = True
     """Whether the block itself answers from the image where there is no text."""
+    keeps_image_loss: ClassVar[bool] = True
+    """Whether the image's loss keeps its whole weight while alpha moves to the fused one. Text explains most of the
+    training rows, so that an image tower that learns through the fused loss alone stays weak without it."""
 
     def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__()

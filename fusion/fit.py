@@ -110,6 +110,7 @@ def fit_epoch(
             weights=row_weights[positions],
             honest_text=batch.honest_text,
             has_text=batch.inputs["has_text"],
+            keeps_image_loss=run.model.block.keeps_image_loss,
             gate_loss=config.gate_loss,
         )
         run.optimizer.zero_grad()

@@ -27,6 +27,7 @@ def curriculum_loss(
     weights: Tensor,
     honest_text: Tensor,
     has_text: Tensor,
+    keeps_image_loss: bool = False,
     gate_loss: float = 0.0,
 ) -> Losses:
     """alpha CE(fused) + (1 - alpha) CE(image) + CE(text) + gate_loss BCE(gate).
@@ -39,6 +40,7 @@ def curriculum_loss(
         weights: (N,) weight of each row, 1 without class balance.
         honest_text: (N,) 1 where the text belongs to the patch, 0 where it is missing or swapped.
         has_text: (N,) bool, false where the text is missing.
+        keeps_image_loss: CE(image) instead of (1 - alpha) CE(image).
         gate_loss: weight of teaching the gate whether the text helps; 0 in the published method.
     """
 
@@ -48,9 +50,7 @@ def curriculum_loss(
     fused = summed(output.fused, weights)
     image = summed(output.image, weights)
     text = summed(output.text, weights * honest_text)
-    total = alpha * fused + (1 - alpha) * image + text
-    if output.image_probe is not None:
-        total = total + alpha * summed(output.image_probe, weights)
+    total = alpha * fused + (1.0 if keeps_image_loss else 1 - alpha) * image + text
     if gate_loss:
         total = total + gate_loss * (_gate_losses(output, labels) * weights * has_text).sum()
     return Losses(total=total, fused=fused.detach(), image=image.detach(), text=text.detach())

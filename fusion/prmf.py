@@ -15,6 +15,7 @@ class PaperPrmf(FusionBlock):
     """
 
     knows_missing_text = False
+    keeps_image_loss = False
 
     def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__(image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)
@@ -44,12 +45,13 @@ class PaperPrmf(FusionBlock):
 class Prmf(PaperPrmf):
     """PRMF with missing text as an input of its own.
 
-    Where there is no text the gate is 0 and the result is that of the image. Features are normalised, so that the gate
-    weighs their content and not their scale. The text head trains the text tower, and the image head goes on learning
-    where the curriculum's image loss has ended.
+    Where there is no text the gate is 0 and the result is that of the image head. Features are normalised, so that the
+    gate weighs their content and not their scale. The text head trains the text tower, and the image head goes on
+    training the image tower where the curriculum's image loss has ended.
     """
 
     knows_missing_text = True
+    keeps_image_loss = True
 
     def __init__(self, *, image_dim: int, text_dim: int, classes: int, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__(image_dim=image_dim, text_dim=text_dim, classes=classes, hidden=hidden, dropout=dropout)
@@ -63,10 +65,10 @@ class Prmf(PaperPrmf):
         text = self.text_norm(text) * present
         gate = torch.sigmoid(self.gate(torch.cat([text, image], dim=1))) * present
         fused = gate * text + (1 - gate) * self.project(image)
+        alone = self.image_head(image)
         return FusionOutput(
-            fused=self.classify(fused),
-            image=self.image_head(image),
+            fused=torch.where(has_text.unsqueeze(1), self.classify(fused), alone),
+            image=alone,
             text=self.text_head(text) * present,
             gate=gate.squeeze(1),
-            image_probe=self.image_head(image.detach()) if self.training else None,
         )

@@ -11,6 +11,7 @@ from data.atomic import write_json
 from data.command import run_command
 from data.devices import choose_training_device
 from data.errors import InputError
+from data.heap import keep_large_blocks
 from data.precision_state import forget_precision
 from data.taxonomy import Taxonomy, load_taxonomy
 from fusion.blocks import build_block
@@ -68,6 +69,8 @@ def setup(config: TrainConfig) -> Training | None:
     key = run_key(config, taxonomy_key=taxonomy.key)
     finished = claim(config, key=key)
     forget_precision()
+    if device.type == "cpu":
+        keep_large_blocks()
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
     if config.batch_size < 2 * accelerator.num_processes:
         raise InputError(

@@ -11,15 +11,15 @@ LABELS = torch.tensor([0, 1, 2, 1])
 TEXT = torch.ones(4, dtype=torch.bool)
 
 
-def output(probe: bool) -> FusionOutput:
+def output() -> FusionOutput:
     torch.manual_seed(1)
     logits = [torch.randn(4, 3) for _ in range(3)]
-    return FusionOutput(*logits, gate=torch.zeros(4), image_probe=logits[1] if probe else None)
+    return FusionOutput(*logits, gate=torch.zeros(4))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_the_loss_weighs_fused_against_image_by_alpha(alpha: float) -> None:
-    out = output(probe=False)
+    out = output()
     losses = curriculum_loss(out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4), has_text=TEXT)
     expected = alpha * cross_entropy(out.fused, LABELS, reduction="sum")
     expected = expected + (1 - alpha) * cross_entropy(out.image, LABELS, reduction="sum")
@@ -27,23 +27,27 @@ def test_the_loss_weighs_fused_against_image_by_alpha(alpha: float) -> None:
 
 
 def test_only_text_that_belongs_to_its_patch_counts_for_the_text_head() -> None:
-    out = output(probe=False)
+    out = output()
     honest = torch.tensor([1.0, 0.0, 0.0, 1.0])
     losses = curriculum_loss(out, LABELS, alpha=1.0, weights=torch.ones(4), honest_text=honest, has_text=TEXT)
     kept = cross_entropy(out.text[[0, 3]], LABELS[[0, 3]], reduction="sum")
     torch.testing.assert_close(losses.total - losses.fused, kept)
 
 
-def test_with_a_probe_the_image_head_always_has_the_whole_weight() -> None:
-    out = output(probe=True)
-    totals = [
-        curriculum_loss(
-            out, LABELS, alpha=alpha, weights=torch.ones(4), honest_text=torch.zeros(4), has_text=TEXT
-        ).total
-        - alpha * cross_entropy(out.fused, LABELS, reduction="sum")
-        for alpha in (0.3, 1.0)
-    ]
-    torch.testing.assert_close(totals[0], totals[1])
+def test_a_block_that_keeps_its_image_loss_gives_it_the_whole_weight_at_any_alpha() -> None:
+    out = output()
+    for alpha in (0.3, 1.0):
+        losses = curriculum_loss(
+            out,
+            LABELS,
+            alpha=alpha,
+            weights=torch.ones(4),
+            honest_text=torch.zeros(4),
+            has_text=TEXT,
+            keeps_image_loss=True,
+        )
+        image = cross_entropy(out.image, LABELS, reduction="sum")
+        torch.testing.assert_close(losses.total, alpha * cross_entropy(out.fused, LABELS, reduction="sum") + image)
 
 
 def test_class_weights_make_classes_equal_and_keep_the_mean_at_one() -> None:

@@ -62,17 +62,8 @@ def test_without_text_the_robust_block_answers_from_the_image_alone() -> None:
     other = block(image=image, text=torch.randn_like(text) * 9, has_text=has_text)
     assert torch.equal(first.gate[2:], torch.zeros(3)) and (first.gate[:2] > 0).all()
     assert torch.equal(first.fused[2:], other.fused[2:]) and not torch.allclose(first.fused[:2], other.fused[:2])
+    assert torch.equal(first.fused[2:], first.image[2:])
     assert torch.equal(first.text[2:], torch.zeros(3, 3))
-
-
-def test_the_image_probe_gives_the_image_logits_without_a_gradient_into_the_image() -> None:
-    image, text, has_text = features()
-    image.requires_grad_()
-    output = Prmf(image_dim=512, text_dim=768, classes=3)(image=image, text=text, has_text=has_text)
-    assert output.image_probe is not None
-    torch.testing.assert_close(output.image_probe, output.image)
-    output.image_probe.sum().backward()
-    assert image.grad is None
 
 
 def test_an_unknown_block_is_named() -> None:
