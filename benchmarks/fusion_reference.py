@@ -17,6 +17,7 @@ from fusion.images import frame_patch
 from fusion.metrics import Metrics, balanced_accuracy, measure
 from fusion.model import FusionModel
 from fusion.patches import Patches
+from fusion.prmf import PaperPrmf
 from fusion.text_noise import TextNoise
 from fusion.tower import Tokens
 
@@ -76,7 +77,9 @@ class Reference:
         """Logits (N, C) from both and from the image, each from a pass of its own through the image tower."""
         framing = self.model.image_tower.framing
         pixels = torch.stack([frame_patch(read_image(self.patches.images[row]), framing=framing) for row in rows])
-        image = self.model.block.image_head(self.model.image_tower(pixels))
+        block = self.model.block
+        assert isinstance(block, PaperPrmf)
+        image = block.image_head(self.model.image_tower(pixels))
         tokens = self.tokens([self.patches.texts[row] or "" for row in rows])
         has_text = torch.tensor([self.patches.texts[row] is not None for row in rows])
         return self.model(pixels=pixels, tokens=tokens, has_text=has_text).fused, image

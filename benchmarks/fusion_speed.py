@@ -82,8 +82,8 @@ def measure_speed(folder: Path, *, patches: int, epochs: int) -> dict[str, Any]:
         block="prmf-paper",
         stages=stages(epochs, epochs, PAPER_EPOCHS),
     )
-    # First, since `train` changes how the process allocates memory. Every epoch of the reference repeats the one before,
-    # so that one of each stage is enough.
+    # First, since `train` changes how the process allocates memory. Every epoch of the reference repeats the one
+    # before, so that one of each stage is enough.
     reference = make_reference(config)
     plain = {stage.name: reference.fit_stage(stage, epochs=1) for stage in config.stages}
     del reference

@@ -6,14 +6,13 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from data.command import make_config
-from fusion.blocks import BLOCKS
-from fusion.config import EvaluateConfig, TrainConfig
+from fusion.config import BlockName, EvaluateConfig, TrainConfig
 from fusion.evaluate import evaluate
 from fusion.train import train
 
@@ -24,7 +23,7 @@ def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo", type=Path, help="folder of `mmlnb demo`, whose patches and captions are used")
-    parser.add_argument("--blocks", nargs="+", default=list(BLOCKS), choices=list(BLOCKS))
+    parser.add_argument("--blocks", nargs="+", default=get_args(BlockName), choices=get_args(BlockName))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments = parser.parse_args()
     started = time.perf_counter()
@@ -49,7 +48,7 @@ def main() -> None:
     )
 
 
-def measure(demo: Path, folder: Path, block: str, seed: int) -> dict[str, Any]:
+def measure(demo: Path, folder: Path, block: BlockName, seed: int) -> dict[str, Any]:
     """Train one block as the `tiny` preset does, and evaluate it with wrong text and worse images."""
     data: dict[str, Any] = {"manifest": demo / "patches.parquet", "captions": demo / "captions"}
     settings = make_config(TrainConfig, name="train", config="tiny", out=folder / "run", **data)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def with_model(path: Path, tiles: Sequence[Tile], pool: ReaderPool, *, seconds: 
     return (time.perf_counter() - started) / seconds
 
 
-def tensors(slide: Slide, tiles: Sequence[Tile], pool: ReaderPool) -> Iterator[torch.Tensor]:
+def tensors(slide: Slide, tiles: Sequence[Tile], pool: ReaderPool) -> Generator[torch.Tensor, None, None]:
     """Batches as the towers take them, (N, 3, H, W) uint8."""
     batches = read_tiles(slide, tiles, TileRequest(tile_px=TILE_PX), pool=pool, batch_size=BATCH)
     try:
