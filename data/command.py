@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -208,4 +208,11 @@ def _explain(message: str, config_class: type) -> str:
     if required:
         missing = " and ".join(f"--{key.strip()}" for key in required.group(1).split(","))
         return f"{missing} must be given (--help lists all settings)"
-    return re.sub(r"Parser key \"(\w+)\":", r"--\1:", line)
+    line = re.sub(r"Parser key \"(\w+)\":", r"--\1:", line)
+    line = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.+)", r"\2 is none of \1", line)
+    listed = re.fullmatch(r"--(\w+): Expected a <class 'tuple'>\. Got value: (.+)", line)
+    if listed:
+        name, value = listed.groups()
+        words = get_args(get_args(get_type_hints(config_class)[name])[0]) or (value,)
+        return f"--{name}: {value} is no list; write it as [{','.join(map(str, words))}]"
+    return line

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from data.errors import InputError
-from fusion.curriculum import PAPER_STAGES, Stage
+from fusion.curriculum import PAPER_STAGES, Stage, TowerName
 from fusion.text_noise import TextNoise
 
 BlockName = Literal[
     "prmf", "prmf-paper", "image-only", "text-only", "late-average", "concatenation", "cross-attention", "film"
 ]
 TextSource = Literal["captions", "description", "none"]
+Balance = Literal["none", "weighted", "balanced-softmax", "sampler"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +52,16 @@ class TrainConfig:
     learning_rate: float = 1e-4
     """Learning rate of the stages that name none."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate moves inside a stage."""
+    """How the learning rates move inside a stage; cosine falls over all its epochs, whether or not it ends early."""
     weight_decay: float = 0.0
     """Decoupled weight decay; 0 makes the optimiser plain Adam."""
-    balance: bool = False
-    """Weigh the rows so that every class counts the same in the loss."""
-    augment: bool = False
-    """Flip, turn and restain the patches while the image tower trains."""
+    balance: Balance = "none"
+    """What is done about rare classes: weighted (every class counts the same in the loss), balanced-softmax (arXiv
+    2007.10740: log class counts are added to the logits in the training loss) or sampler (rows are drawn with
+    replacement, all classes equally often)."""
+    augment: tuple[TowerName, ...] = ()
+    """Towers whose input varies while they train: image (patches are flipped, turned and restained) and text (the
+    sentences of a text come in another order)."""
     stain_jitter: float = 0.1
     """Largest relative change of the density of a stain in augmentation."""
     text_dropout: float = 0.0
@@ -92,6 +96,17 @@ class TrainConfig:
             raise InputError("stages: the curriculum has no epoch; give at least one stage with epochs above 0")
         if self.batch_size < 2:
             raise InputError("batch_size: must be 2 or more")
+        if self.balance not in get_args(Balance):
+            raise InputError(
+                f"balance: {self.balance} is none of {', '.join(get_args(Balance))}; what was true is now weighted, "
+                "and what was false none"
+            )
+        if isinstance(self.augment, bool | str) or not set(self.augment) <= set(get_args(TowerName)):
+            raise InputError(
+                f"augment: {self.augment} is no list of image and text; what was true is now [image], and what was "
+                "false []"
+            )
+        object.__setattr__(self, "augment", tuple(self.augment))
         if self.image_lora_rank < 0 or self.text_lora_rank < 0:
             raise InputError("image_lora_rank and text_lora_rank: must be 0 or more")
         noise = self.text_noise

@@ -5,6 +5,8 @@ from typing import Literal
 
 from data.errors import InputError
 
+TowerName = Literal["image", "text"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -14,7 +16,7 @@ class Stage:
     """What the stage is called in progress and history."""
     epochs: int
     """Number of passes over the training rows."""
-    freeze: tuple[Literal["image", "text"], ...] = ()
+    freeze: tuple[TowerName, ...] = ()
     """Towers that do not train in this stage."""
     alpha_from: float = 1.0
     """Weight of the fused loss in the first epoch."""
@@ -25,7 +27,14 @@ class Stage:
     alpha_every: int = 1
     """Number of epochs between two steps of alpha."""
     learning_rate: float | None = None
-    """Learning rate of the stage; None takes the run's."""
+    """Learning rate of all parts that have none of their own; None takes the run's."""
+    image_learning_rate: float | None = None
+    """Learning rate of the image tower; None takes the stage's."""
+    text_learning_rate: float | None = None
+    """Learning rate of the text tower; None takes the stage's."""
+    patience: int | None = None
+    """Epochs without a lower validation loss of the stage after which it ends; the next stage goes on from its best
+    epoch. None runs all epochs, and the next stage goes on from the last one."""
 
     def __post_init__(self) -> None:
         """Check the fields; a list of towers becomes a tuple."""
@@ -34,6 +43,19 @@ class Stage:
             raise InputError(f"stage {self.name}: epochs must be 0 or more and alpha_every 1 or more")
         if not set(self.freeze) <= {"image", "text"}:
             raise InputError(f"stage {self.name}: freeze may name image and text, not {', '.join(self.freeze)}")
+        for tower, rate in (("image", self.image_learning_rate), ("text", self.text_learning_rate)):
+            if rate is not None and tower in self.freeze:
+                raise InputError(
+                    f"stage {self.name}: {tower}_learning_rate has no effect while {tower} is frozen; leave one of "
+                    "them out"
+                )
+        rates = (self.learning_rate, self.image_learning_rate, self.text_learning_rate)
+        if any(rate is not None and not rate > 0 for rate in rates):
+            raise InputError(
+                f"stage {self.name}: learning rates must be above 0; freeze a tower that is to stay as it is"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"stage {self.name}: patience must be 1 or more; leave it out to run all epochs")
         if not all(0 <= alpha <= 1 for alpha in (self.alpha_from, self.last_alpha)):
             raise InputError(f"stage {self.name}: alpha must lie between 0 and 1")
 
@@ -47,6 +69,20 @@ class Stage:
         moved = self.alpha_from + self.alpha_step * (epoch // self.alpha_every)
         bound = min if self.alpha_step >= 0 else max
         return round(bound(moved, self.last_alpha), 10)
+
+    @property
+    def closing_alpha(self) -> float:
+        """Alpha of the last of `epochs`, at which all epochs of the stage are compared.
+
+        Losses at an alpha that moves would compare epochs by different objectives.
+        """
+        return self.alpha(max(0, self.epochs - 1))
+
+    def rate(self, part: str, *, default: float) -> float:
+        """Learning rate of a part of the model (image, text or block), `default` being the run's."""
+        own = {"image": self.image_learning_rate, "text": self.text_learning_rate}.get(part)
+        stage = default if self.learning_rate is None else self.learning_rate
+        return stage if own is None else own
 
 
 PAPER_STAGES = (

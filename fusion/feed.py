@@ -11,6 +11,7 @@ from torch import Tensor
 from fusion.augment import AugmentParameters, augment
 from fusion.images import PatchImages
 from fusion.patches import Patches
+from fusion.sentences import reorder
 from fusion.tower import TextTower
 
 
@@ -36,6 +37,8 @@ class Feed:
     """Tokens of every patch's text, and of the empty text last."""
     text_tower: TextTower
     device: torch.device
+    sentences: list[list[int]] | None = None
+    """Where the sentences of each of `ids` lie (see `sentence_bounds`), where their order is to change."""
     image_features: Tensor | None = None
     """(N, Dv) while the image tower is frozen."""
     text_features: Tensor | None = None
@@ -53,6 +56,7 @@ class Feed:
         *,
         texts: list[np.ndarray] | None = None,
         augment_with: list[AugmentParameters] | None = None,
+        sentence_seeds: list[np.ndarray] | None = None,
         cut: Callable[[int, int, list[int]], list[int]] | None = None,
     ) -> Iterator[Batch]:
         """Batches of the given rows.
@@ -60,6 +64,7 @@ class Feed:
         Args:
             texts: for each batch the rows whose text is used, -1 for none; by default each row's own.
             augment_with: for each batch how its patches are changed; by default they are not.
+            sentence_seeds: for each batch the seeds of the order of its texts' sentences; by default that of the text.
             cut: given a batch, a place in it and the tokens of its text, what is left of them; by default all. Features
                 of a frozen text tower are of whole texts.
         """
@@ -82,6 +87,9 @@ class Feed:
                 inputs["text"] = self.text_features[torch.from_numpy(used).to(self.device)]
             else:
                 ids = [self.ids[index] for index in used]
+                if sentence_seeds is not None and self.sentences is not None:
+                    bounds = [self.sentences[index] for index in used]
+                    ids = [reorder(*one) for one in zip(ids, bounds, sentence_seeds[step], strict=True)]
                 if cut is not None:
                     ids = [cut(step, place, one) for place, one in enumerate(ids)]
                 tokens = self.text_tower.tokenizer.collate(ids)

@@ -8,9 +8,10 @@ import torch
 from tqdm import tqdm
 
 from fusion.curriculum import Stage
+from fusion.early_stopping import end_stage, note_epoch
 from fusion.frozen import encode_frozen
 from fusion.model import fingerprint
-from fusion.objective import class_weights, curriculum_loss
+from fusion.objective import class_weights, curriculum_loss, log_class_counts
 from fusion.run_folder import Checkpoints, Progress, load_progress, write_history
 from fusion.training import Training
 from fusion.validation import score, validate
@@ -24,83 +25,95 @@ def fit(run: Training) -> Progress:
         run.optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
     steps = len(run.plan(0).batches)
-    total = sum(stage.epochs for stage in run.config.stages)
     bar = tqdm(
-        total=total * steps,
+        total=(progress.epochs + _epochs_left(run, progress)) * steps,
         initial=progress.epochs * steps,
         desc="training",
         unit="step",
         disable=not run.progress_bars,
     )
     checkpoints = Checkpoints(run.config, key=run.key)
-    before = 0
-    for stage in run.config.stages:
-        if progress.epochs < before + stage.epochs:
-            fit_stage(run, stage, before=before, progress=progress, checkpoints=checkpoints, bar=bar)
-        before += stage.epochs
+    for number, stage in enumerate(run.config.stages):
+        if number >= progress.stage and stage.epochs:
+            progress.stage = number
+            fit_stage(run, stage, progress=progress, checkpoints=checkpoints, bar=bar)
+            # Fewer than before if the stage ended early.
+            bar.total = (progress.epochs + _epochs_left(run, progress)) * steps
+            bar.refresh()
     bar.close()
     return progress
 
 
-def fit_stage(
-    run: Training, stage: Stage, *, before: int, progress: Progress, checkpoints: Checkpoints, bar: "tqdm[Any]"
-) -> None:
-    """Train one stage, of which `progress` may have some epochs behind it; `before` counts those of earlier stages."""
+def fit_stage(run: Training, stage: Stage, *, progress: Progress, checkpoints: Checkpoints, bar: "tqdm[Any]") -> None:
+    """Train one stage, of which `progress` may have some epochs behind it."""
     accelerator, model = run.accelerator, run.model
-    total = sum(stage.epochs for stage in run.config.stages)
+    last = not any(later.epochs for later in run.config.stages[progress.stage + 1 :])
     model.freeze(stage)
     # Wrapped anew in every stage: a wrapper that has seen other parameters train lets the processes drift apart.
     wrapped = accelerator.prepare(model)
     encode_frozen(run, stage)
-    for epoch in range(progress.epochs - before, stage.epochs):
-        alpha = stage.alpha(epoch)
-        bar.set_description(f"stage {stage.name}, epoch {before + epoch + 1}, alpha {alpha:g}")
-        losses = fit_epoch(run, wrapped, stage, epoch=epoch, before=before, bar=bar)
+    ended = False
+    while not ended:
+        epoch, alpha = progress.epochs, stage.alpha(progress.stage_epochs)
+        bar.set_description(f"stage {stage.name}, epoch {epoch + 1}, alpha {alpha:g}")
+        losses = fit_epoch(run, wrapped, stage, progress=progress, bar=bar)
         weights = _agreed_fingerprint(run)
-        scores, loss = score(run, validate(run))
-        record = {"stage": stage.name, "epoch": before + epoch + 1, "alpha": alpha, **losses}
-        record |= {"val_balanced_accuracy": scores["fused"], "val_loss": loss}
-        record |= {f"val_{arm}_balanced_accuracy": scores[arm] for arm in ("image", "text")}
-        progress.history.append(record | {"weights": weights})
+        scores = score(run, validate(run), stage=stage)
+        fused = scores.balanced_accuracy["fused"] or 0.0
+        record = {"stage": stage.name, "epoch": epoch + 1, "alpha": alpha, **losses}
+        record |= {"val_balanced_accuracy": fused, "val_loss": scores.loss, "val_stage_loss": scores.stage_loss}
+        record |= {f"val_{arm}_balanced_accuracy": scores.balanced_accuracy[arm] for arm in ("image", "text")}
+        progress.history.append(record | {"kept": False, "weights": weights})
         # Only the last stage's epochs count: before it the fused classifier is unfinished, and does well by luck alone.
         # Of two with the same balanced accuracy the surer one is kept; test rows have no say.
-        if before + stage.epochs == total and (scores["fused"] or 0.0, -loss) > progress.best_score:
-            progress.best_score, progress.best_epoch = (scores["fused"] or 0.0, -loss), before + epoch
+        if last and (fused, -scores.loss) > progress.best_score:
+            progress.best_score, progress.best_epoch = (fused, -scores.loss), epoch
             progress.best = model.unfrozen_state()
-        progress.epochs = before + epoch + 1
-        bar.set_postfix(loss=f"{losses['loss']:.3f}", val=f"{scores['fused'] or 0:.3f}")
+        ended = note_epoch(progress, stage, scores.stage_loss, model=model, optimizer=run.optimizer, last=last)
+        bar.set_postfix(loss=f"{losses['loss']:.3f}", val=f"{fused:.3f}")
+        if ended:
+            _say_early_end(run, stage, progress=progress)
+            end_stage(progress, model=model, optimizer=run.optimizer, last=last)
         if accelerator.is_main_process:
             # After the last epoch the model itself is written next.
-            checkpoints.save(model, run.optimizer, progress, now=epoch == stage.epochs - 1 and progress.epochs < total)
+            checkpoints.save(model, run.optimizer, progress, now=ended and not last)
             write_history(run.config.out, progress.history)
     accelerator.free_memory()
 
 
 def fit_epoch(
-    run: Training, wrapped: torch.nn.Module, stage: Stage, *, epoch: int, before: int, bar: "tqdm[Any]"
+    run: Training, wrapped: torch.nn.Module, stage: Stage, *, progress: Progress, bar: "tqdm[Any]"
 ) -> dict[str, float]:
-    """One pass over the training rows; returns the mean losses."""
+    """One pass over the training rows, or as many draws; returns the mean losses."""
     config, accelerator, patches = run.config, run.accelerator, run.patches
-    plan = run.plan(before + epoch)
-    rows = patches.rows("train")
-    labels = torch.from_numpy(patches.labels[rows])
-    balance = class_weights(labels, classes=len(run.taxonomy.class_names))
-    row_weights = (balance[labels] if config.balance else torch.ones(len(rows))).to(accelerator.device)
-    labels = labels.to(accelerator.device)
+    epoch = progress.stage_epochs
+    plan = run.plan(progress.epochs)
+    train_labels = torch.from_numpy(patches.labels[patches.rows("train")])
+    classes = len(run.taxonomy.class_names)
+    rows = patches.rows("train")[plan.rows]
+    labels = train_labels[torch.from_numpy(plan.rows)]
+    weights = class_weights(train_labels, classes=classes) if config.balance == "weighted" else torch.ones(classes)
+    row_weights, labels = weights[labels].to(accelerator.device), labels.to(accelerator.device)
+    log_counts = None
+    if config.balance == "balanced-softmax":
+        log_counts = log_class_counts(train_labels, classes=classes).to(accelerator.device)
     # Dropout of an epoch depends on the epoch alone, so that a resumed run repeats it.
-    entropy = np.random.SeedSequence([config.seed, before + epoch, accelerator.process_index])
+    entropy = np.random.SeedSequence([config.seed, progress.epochs, accelerator.process_index])
     torch.manual_seed(int(entropy.generate_state(1)[0]))
     own = [batch[accelerator.process_index :: accelerator.num_processes] for batch in plan.batches]
     feed = run.feed.batches(
         [rows[positions] for positions in own],
         texts=[np.where(plan.texts.source[some] < 0, -1, rows[plan.texts.source[some]]) for some in own],
+        sentence_seeds=[plan.sentence_seeds[some] for some in own] if "text" in config.augment else None,
         cut=lambda step, place, ids: plan.texts.tokens(int(own[step][place]), ids),
-        augment_with=[plan.augment.rows(torch.from_numpy(positions)) for positions in own] if config.augment else None,
+        augment_with=[plan.augment.rows(torch.from_numpy(positions)) for positions in own]
+        if "image" in config.augment
+        else None,
     )
     sums = torch.zeros(4, device=accelerator.device)
     wrapped.train()
     for step, batch in enumerate(feed):
-        _set_learning_rate(run, stage, done=(epoch + step / len(own)) / stage.epochs)
+        _set_learning_rates(run, stage, done=(epoch + step / len(own)) / stage.epochs)
         positions = torch.from_numpy(own[step]).to(accelerator.device)
         output = wrapped(**batch.inputs)
         losses = curriculum_loss(
@@ -112,6 +125,7 @@ def fit_epoch(
             has_text=batch.inputs["has_text"],
             keeps_image_loss=run.model.block.keeps_image_loss,
             gate_loss=config.gate_loss,
+            log_counts=log_counts,
         )
         run.optimizer.zero_grad()
         # Processes average their gradients: scaled so, the average is the mean over the rows of the whole step.
@@ -138,10 +152,21 @@ def _agreed_fingerprint(run: Training) -> str:
     return own
 
 
-def _set_learning_rate(run: Training, stage: Stage, *, done: float) -> None:
-    """Set the learning rate of all groups after the part `done` (0 to 1) of the stage."""
-    rate = run.config.learning_rate if stage.learning_rate is None else stage.learning_rate
-    if run.config.schedule == "cosine":
-        rate *= (1 + math.cos(math.pi * done)) / 2
+def _set_learning_rates(run: Training, stage: Stage, *, done: float) -> None:
+    """Set the learning rate of every group after the part `done` (0 to 1) of all the stage's epochs."""
+    factor = (1 + math.cos(math.pi * done)) / 2 if run.config.schedule == "cosine" else 1.0
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = factor * stage.rate(group["part"], default=run.config.learning_rate)
+
+
+def _epochs_left(run: Training, progress: Progress) -> int:
+    """Epochs that are still to come if no stage ends early."""
+    return sum(stage.epochs for stage in run.config.stages[progress.stage :]) - progress.stage_epochs
+
+
+def _say_early_end(run: Training, stage: Stage, *, progress: Progress) -> None:
+    if progress.stage_epochs < stage.epochs and run.progress_bars:
+        tqdm.write(
+            f"stage {stage.name}: ended after {progress.stage_epochs} of {stage.epochs} epochs; its lowest validation "
+            f"loss, {progress.stage_best_loss:.4f}, was in epoch {progress.stage_best_epoch + 1}"
+        )

@@ -29,6 +29,7 @@ def curriculum_loss(
     has_text: Tensor,
     keeps_image_loss: bool = False,
     gate_loss: float = 0.0,
+    log_counts: Tensor | None = None,
 ) -> Losses:
     """alpha CE(fused) + (1 - alpha) CE(image) + CE(text) + gate_loss BCE(gate).
 
@@ -42,10 +43,12 @@ def curriculum_loss(
         has_text: (N,) bool, false where the text is missing.
         keeps_image_loss: CE(image) instead of (1 - alpha) CE(image).
         gate_loss: weight of teaching the gate whether the text helps; 0 in the published method.
+        log_counts: (C,) what balanced softmax adds to the logits of every head (see `log_class_counts`).
     """
 
     def summed(logits: Tensor, weight: Tensor) -> Tensor:
-        return (cross_entropy(logits.float(), labels, reduction="none") * weight).sum()
+        shifted = logits.float() if log_counts is None else logits.float() + log_counts
+        return (cross_entropy(shifted, labels, reduction="none") * weight).sum()
 
     fused = summed(output.fused, weights)
     image = summed(output.image, weights)
@@ -74,3 +77,11 @@ def class_weights(labels: Tensor, *, classes: int) -> Tensor:
     counts = torch.bincount(labels, minlength=classes).float()
     present = (counts > 0).sum()
     return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), torch.zeros_like(counts))
+
+
+def log_class_counts(labels: Tensor, *, classes: int) -> Tensor:
+    """Logarithm (C,) of the number of rows of each class: the shift of balanced softmax (arXiv 2007.10740).
+
+    A class without rows counts as one with a single row, so that the model still learns that it is unlikely.
+    """
+    return torch.bincount(labels, minlength=classes).clamp(min=1).float().log()

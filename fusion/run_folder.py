@@ -36,6 +36,17 @@ class Progress:
     best_score: tuple[float, float] = (-1.0, float("-inf"))
     """Balanced accuracy and negative loss of the best epoch on the validation rows."""
     best_epoch: int = -1
+    """That epoch, counted over all stages from 0."""
+    stage: int = 0
+    """Number of the stage that is under way or comes next, from 0."""
+    stage_epochs: int = 0
+    """Epochs done of that stage."""
+    stage_best_loss: float = float("inf")
+    """Lowest validation loss of that stage."""
+    stage_best_epoch: int = -1
+    """The epoch that had it, counted over all stages from 0."""
+    stage_best: dict[str, Any] | None = None
+    """Weights and optimiser's moments of that epoch, where the next stage may go on from them."""
 
 
 def run_key(config: TrainConfig, *, taxonomy_key: str) -> str:

@@ -1,5 +1,6 @@
 """Train the fusion under the curriculum, on one process or many."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ from fusion.precision import set_precision
 from fusion.resolution import warn_of_resolution
 from fusion.run_folder import RUN, Checkpoints, claim, run_key, start
 from fusion.saved_model import save_model
+from fusion.sentences import sentence_bounds
 from fusion.towers import check_tower, find_tower, load_image_tower, load_text_tower
 from fusion.trained_on import write_trained_on
 from fusion.training import Training
 from fusion.validation import validate
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> Path:
@@ -97,7 +101,12 @@ def setup(config: TrainConfig) -> Training | None:
         workers=config.workers,
         progress=accelerator.is_main_process,
     )
-    ids = model.text_tower.tokenizer.encode([text or "" for text in patches.texts] + [""])
+    texts = [text or "" for text in patches.texts] + [""]
+    tokenizer = model.text_tower.tokenizer
+    ids = tokenizer.encode(texts)
+    sentences = sentence_bounds(tokenizer, texts, ids) if "text" in config.augment else None
+    if sentences is not None and all(len(bounds) <= 2 for bounds in sentences):
+        logger.warning("augment: text changes nothing, since no text has more than one sentence")
     return Training(
         config=config,
         accelerator=accelerator,
@@ -109,7 +118,7 @@ def setup(config: TrainConfig) -> Training | None:
         optimizer=torch.optim.AdamW(
             model.parameter_groups(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         ),
-        feed=Feed(patches, images, ids, model.text_tower, accelerator.device),
+        feed=Feed(patches, images, ids, model.text_tower, accelerator.device, sentences),
     )
 
 

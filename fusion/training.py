@@ -44,4 +44,5 @@ class Training:
             batch_size=config.batch_size,
             noise=config.text_noise,
             stain_jitter=config.stain_jitter,
+            sampler=config.balance == "sampler",
         )

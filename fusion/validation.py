@@ -1,13 +1,29 @@
 """Look at the validation rows: logits of every arm, and how good they are."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fusion.block import FusionOutput
+from fusion.curriculum import Stage
 from fusion.encode import share
 from fusion.metrics import balanced_accuracy
 from fusion.training import Training
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good a model is on the validation rows."""
+
+    balanced_accuracy: dict[str, float | None]
+    """Of each arm (fused, image, text); None for the text where no row has any."""
+    loss: float
+    """Cross-entropy of the fused logits, every row weighing the same."""
+    stage_loss: float
+    """alpha CE(fused) + (1 - alpha) CE(image) at the stage's closing alpha."""
 
 
 @torch.no_grad()
@@ -28,8 +44,10 @@ def validate(run: Training) -> FusionOutput:
     return FusionOutput(fused=fused, image=image, text=text, gate=gate.squeeze(1))
 
 
-def score(run: Training, output: FusionOutput) -> tuple[dict[str, float | None], float]:
-    """Balanced accuracy of each arm (the text's over the rows that have one), and the fused loss."""
+def score(run: Training, output: FusionOutput, *, stage: Stage) -> Scores:
+    """Scores of the validation `output` in `stage`, the same on every process; the text's over rows that have one."""
+    from accelerate.utils import broadcast_object_list
+
     rows = run.patches.rows("val")
     labels = run.patches.labels[rows]
     with_text = run.feed.own_text[rows] != len(run.patches)
@@ -40,10 +58,13 @@ def score(run: Training, output: FusionOutput) -> tuple[dict[str, float | None],
         return round(balanced_accuracy(labels[counted], logits.argmax(dim=1).cpu().numpy()[counted]), 6)
 
     every = np.ones_like(with_text)
-    loss = torch.nn.functional.cross_entropy(output.fused.cpu(), torch.from_numpy(labels)).item()
+    truth, alpha = torch.from_numpy(labels), stage.closing_alpha
+    fused, image = (cross_entropy(logits.cpu(), truth).item() for logits in (output.fused, output.image))
     scores = {
         "fused": arm_score(output.fused, every),
         "image": arm_score(output.image, every),
         "text": arm_score(output.text, with_text),
     }
-    return scores, round(loss, 6)
+    found = Scores(scores, loss=round(fused, 6), stage_loss=round(alpha * fused + (1 - alpha) * image, 6))
+    # What is decided by the scores must be decided alike: one process's last digit holds for all.
+    return broadcast_object_list([found])[0]

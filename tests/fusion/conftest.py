@@ -1,6 +1,7 @@
 """A learnable data set of coloured patches, and a model trained on it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data.manifest import write_manifest
+from data.manifest import read_manifest, write_manifest
+from fusion.block import FusionOutput
 from fusion.config import TrainConfig
 from fusion.curriculum import Stage
+from fusion.training import Training
 
 COLOURS = {"UD": (120, 60, 150), "PD": (190, 120, 190), "D": (235, 190, 215)}
 WORDS = {
@@ -66,6 +69,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_dataset(tmp_path_factory.mktemp("coloured"))
 
 
+@pytest.fixture(scope="session")
+def described(dataset: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of the coloured patches with descriptions of several sentences."""
+    manifest, _ = dataset
+    frame = read_manifest(manifest)
+    frame["image"] = [str((manifest.parent / image).resolve()) for image in frame["image"]]
+    frame["description"] = [f"{text}. The stain is even. No pen is seen." for text in frame["description"]]
+    path = tmp_path_factory.mktemp("described") / "patches.parquet"
+    write_manifest(frame, path)
+    return path
+
+
 MakeConfig = Callable[..., TrainConfig]
 
 
@@ -94,12 +109,39 @@ def make_config(dataset: tuple[Path, Path]) -> MakeConfig:
             "text_dropout": 0.1,
             "text_swap_across": 0.1,
             "gate_loss": 0.5,
-            "augment": True,
-            "balance": True,
+            "augment": ("image",),
+            "balance": "weighted",
         }
         return TrainConfig(**(settings | overrides))  # type: ignore[arg-type]
 
     return make
+
+
+TrainCutOff = Callable[[TrainConfig, int], None]
+
+
+@pytest.fixture
+def train_cut_off(monkeypatch: pytest.MonkeyPatch) -> TrainCutOff:
+    """Train, and be cut off in the epoch after so many whole ones, each of which left a checkpoint."""
+    import fusion.fit as module
+    from fusion.train import train
+
+    def cut_off_after(config: TrainConfig, epochs: int) -> None:
+        calls: list[object] = []
+
+        def validate(run: Training) -> FusionOutput:
+            calls.append(run)
+            if len(calls) > epochs:
+                raise KeyboardInterrupt
+            return real(run)
+
+        real = module.validate
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(module, "validate", validate)
+            train(replace(config, checkpoint_seconds=0.0))
+        assert len(pd.read_csv(config.out / "history.csv")) == epochs
+
+    return cut_off_after
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert (config.image_tower, config.text_tower, config.block) == ("vgg16", "bert-base-uncased", "prmf-paper")
     assert (config.batch_size, config.learning_rate, config.seed, config.weight_decay) == (32, 1e-4, 2024, 0.0)
     assert config.gate_loss == 0.0
-    assert (config.augment, config.balance, config.text_noise.total) == (False, False, 0.0)
+    assert (config.augment, config.balance, config.text_noise.total) == ((), "none", 0.0)
 
 
 def test_the_tiny_preset_has_the_three_stages_and_reaches_one() -> None:

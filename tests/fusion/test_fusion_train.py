@@ -109,24 +109,10 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, make_config) -> No
 
 @pytest.mark.parametrize("killed_after", [1, 3, 5])
 def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
-    killed_after: int, trained: Path, make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed_after: int, trained: Path, make_config, train_cut_off, tmp_path: Path
 ) -> None:
-    import fusion.fit as module
-
-    real, calls = module.validate, []
-
-    def cut_off(run: object) -> object:
-        calls.append(run)
-        if len(calls) > killed_after:
-            raise KeyboardInterrupt
-        return real(run)  # type: ignore[arg-type]
-
-    config = make_config(tmp_path / "run", checkpoint_seconds=0.0)
-    monkeypatch.setattr(module, "validate", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        train(config)
-    monkeypatch.undo()
-    assert len(pd.read_csv(config.out / "history.csv")) == killed_after
+    config = make_config(tmp_path / "run")
+    train_cut_off(config, killed_after)
     train(config)
     for name in ("model/fusion.safetensors", "history.csv", "calibration.json", "run.json"):
         assert (config.out / name).read_bytes() == (trained / name).read_bytes(), name

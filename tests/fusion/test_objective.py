@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fusion.block import FusionOutput
-from fusion.objective import class_weights, curriculum_loss
+from fusion.objective import class_weights, curriculum_loss, log_class_counts
 
 LABELS = torch.tensor([0, 1, 2, 1])
 TEXT = torch.ones(4, dtype=torch.bool)
@@ -75,3 +75,32 @@ def test_the_gate_is_drawn_to_the_text_where_it_knows_better_and_from_it_where_i
     assert gate.grad is not None
     assert gate.grad[0] < -1 and gate.grad[1] > 1
     torch.testing.assert_close(gate.grad[2:], torch.zeros(2), atol=1e-3, rtol=0)
+
+
+def test_balanced_softmax_weighs_every_class_by_its_count_in_all_heads() -> None:
+    out, counts = output(probe=True), torch.tensor([5.0, 1.0, 30.0])
+    alpha, honest = 0.3, torch.tensor([1.0, 0.0, 1.0, 1.0])
+    losses = curriculum_loss(
+        out,
+        LABELS,
+        alpha=alpha,
+        weights=torch.ones(4),
+        honest_text=honest,
+        has_text=TEXT,
+        log_counts=log_class_counts(torch.repeat_interleave(torch.arange(3), counts.long()), classes=3),
+    )
+
+    def plain(logits: torch.Tensor) -> torch.Tensor:
+        odds = counts * logits.exp()
+        return -(odds[torch.arange(4), LABELS] / odds.sum(dim=1)).log()
+
+    torch.testing.assert_close(losses.fused, plain(out.fused).sum())
+    torch.testing.assert_close(losses.image, plain(out.image).sum())
+    torch.testing.assert_close(losses.text, (plain(out.text) * honest).sum())
+    # The probe is the image's head again.
+    torch.testing.assert_close(losses.total, alpha * losses.fused + losses.image + losses.text)
+
+
+def test_a_class_without_rows_is_still_learnt_to_be_unlikely() -> None:
+    shift = log_class_counts(torch.tensor([0, 0, 0, 1]), classes=3)
+    assert shift.tolist() == pytest.approx([1.0986, 0, 0], abs=1e-4)
