@@ -46,6 +46,10 @@ class FusionBlock(nn.Module, ABC):
         self.hidden = hidden
         self.dropout = dropout
 
+    def image_loss_weight(self, alpha: float) -> float:
+        """Weight of the image's loss where the fused one weighs `alpha`."""
+        return 1.0 if self.keeps_image_loss else 1 - alpha
+
     @abstractmethod
     def forward(self, *, image: Tensor, text: Tensor, has_text: Tensor) -> FusionOutput:
         """Fuse `image` (N, Dv) with `text` (N, Dt) where `has_text` (N,) is true."""

@@ -123,7 +123,7 @@ def fit_epoch(
             weights=row_weights[positions],
             honest_text=batch.honest_text,
             has_text=batch.inputs["has_text"],
-            keeps_image_loss=run.model.block.keeps_image_loss,
+            image_weight=run.model.block.image_loss_weight(stage.alpha(epoch)),
             gate_loss=config.gate_loss,
             log_counts=log_counts,
         )

@@ -27,11 +27,11 @@ def curriculum_loss(
     weights: Tensor,
     honest_text: Tensor,
     has_text: Tensor,
-    keeps_image_loss: bool = False,
+    image_weight: float | None = None,
     gate_loss: float = 0.0,
     log_counts: Tensor | None = None,
 ) -> Losses:
-    """alpha CE(fused) + (1 - alpha) CE(image) + CE(text) + gate_loss BCE(gate).
+    """alpha CE(fused) + image_weight CE(image) + CE(text) + gate_loss BCE(gate).
 
     The term of the text reaches the text tower only where the block lets it (see `PaperPrmf`), so it does not change
     the published method.
@@ -41,7 +41,7 @@ def curriculum_loss(
         weights: (N,) weight of each row, 1 without class balance.
         honest_text: (N,) 1 where the text belongs to the patch, 0 where it is missing or swapped.
         has_text: (N,) bool, false where the text is missing.
-        keeps_image_loss: CE(image) instead of (1 - alpha) CE(image).
+        image_weight: of the image's loss; None is 1 - alpha, as published (see `FusionBlock.image_loss_weight`).
         gate_loss: weight of teaching the gate whether the text helps; 0 in the published method.
         log_counts: (C,) what balanced softmax adds to the logits of every head (see `log_class_counts`).
     """
@@ -53,7 +53,7 @@ def curriculum_loss(
     fused = summed(output.fused, weights)
     image = summed(output.image, weights)
     text = summed(output.text, weights * honest_text)
-    total = alpha * fused + (1.0 if keeps_image_loss else 1 - alpha) * image + text
+    total = alpha * fused + (1 - alpha if image_weight is None else image_weight) * image + text
     if gate_loss:
         total = total + gate_loss * (_gate_losses(output, labels) * weights * has_text).sum()
     return Losses(total=total, fused=fused.detach(), image=image.detach(), text=text.detach())

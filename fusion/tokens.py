@@ -52,21 +52,28 @@ class TransformersTokenizer:
 
 
 class OpenClipTokenizer:
-    """An open_clip tokenizer; always padded to the model's length, which its position table expects."""
+    """An open_clip tokenizer; batches are padded to the model's length, which its position table expects."""
 
     def __init__(self, *, tokenizer: Any, length: int) -> None:
         self.tokenizer = tokenizer
         self.length = length
+        self.padding = int(tokenizer([""], context_length=length)[0, -1])
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, padding included."""
+        """Token ids of each text, special tokens included and the padding behind them left out."""
         if not texts:
             return []
-        return self.tokenizer(list(texts), context_length=self.length).tolist()
+        rows = self.tokenizer(list(texts), context_length=self.length).tolist()
+        return [
+            row[: max((place + 1 for place, one in enumerate(row) if one != self.padding), default=0)] for row in rows
+        ]
 
     def collate(self, ids: Sequence[Sequence[int]]) -> Tokens:
         """`input_ids` of shape (N, L)."""
-        return {"input_ids": torch.tensor(ids, dtype=torch.long)}
+        rows = torch.full((len(ids), self.length), self.padding, dtype=torch.long)
+        for row, own in zip(rows, ids, strict=True):
+            row[: len(own)] = torch.tensor(own, dtype=torch.long)
+        return {"input_ids": rows}
 
     def save(self, folder: Path) -> None:
         """Write the files of a Hugging Face tokenizer; open_clip ships its own vocabulary otherwise."""

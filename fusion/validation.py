@@ -60,11 +60,12 @@ def score(run: Training, output: FusionOutput, *, stage: Stage) -> Scores:
     every = np.ones_like(with_text)
     truth, alpha = torch.from_numpy(labels), stage.closing_alpha
     fused, image = (cross_entropy(logits.cpu(), truth).item() for logits in (output.fused, output.image))
+    stage_loss = alpha * fused + run.model.block.image_loss_weight(alpha) * image
     scores = {
         "fused": arm_score(output.fused, every),
         "image": arm_score(output.image, every),
         "text": arm_score(output.text, with_text),
     }
-    found = Scores(scores, loss=round(fused, 6), stage_loss=round(alpha * fused + (1 - alpha) * image, 6))
+    found = Scores(scores, loss=round(fused, 6), stage_loss=round(stage_loss, 6))
     # What is decided by the scores must be decided alike: one process's last digit holds for all.
     return broadcast_object_list([found])[0]

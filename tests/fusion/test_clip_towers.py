@@ -90,7 +90,7 @@ def test_a_fusion_is_trained_on_the_two_towers_of_one_folder(
     folder = make(tmp_path / "clip")
     stages = (Stage(name="fusion", epochs=1, freeze=("image", "text")), Stage(name="joint", epochs=1))
     config = make_config(
-        tmp_path / "run", image_tower=str(folder), text_tower=str(folder), pretrained=True, stages=stages
+        tmp_path / "run", image_tower=str(folder), text_tower=str(folder), pretrained=True, stages=stages, text_cut=0.5
     )
     predictor = Predictor.load(train(config), device="cpu")
     assert predictor.model.image_tower.dim == predictor.model.text_tower.dim == 24

@@ -153,12 +153,15 @@ def test_with_patience_the_best_epoch_goes_on_even_if_the_stage_ran_to_its_end(
     assert list(history(train(make_config(tmp_path / "run", stages=stages)))["kept"]) == [False, True, False, True]
 
 
-def test_the_loss_of_a_stage_is_its_objective_at_its_last_alpha(make_config: MakeConfig, tmp_path: Path) -> None:
-    run = setup(make_config(tmp_path / "run"))
+@pytest.mark.parametrize(("block", "image_weight"), [("prmf-paper", 0.2), ("prmf", 1.0)])
+def test_the_loss_of_a_stage_is_its_objective_at_its_last_alpha(
+    block: str, image_weight: float, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    run = setup(make_config(tmp_path / "run", block=block))
     assert run is not None
     stage = Stage(name="joint", epochs=4, alpha_from=0.2, alpha_step=0.2, alpha_to=0.9)
     output, truth = validate(run), torch.from_numpy(run.patches.labels[run.patches.rows("val")])
-    expected = 0.8 * cross_entropy(output.fused, truth) + 0.2 * cross_entropy(output.image, truth)
+    expected = 0.8 * cross_entropy(output.fused, truth) + image_weight * cross_entropy(output.image, truth)
     found = score(run, output, stage=stage)
     assert found.stage_loss == pytest.approx(expected.item(), abs=1e-5)
     assert found.loss == pytest.approx(cross_entropy(output.fused, truth).item(), abs=1e-5)

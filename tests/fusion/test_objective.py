@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from fusion.block import FusionOutput
 from fusion.objective import class_weights, curriculum_loss, log_class_counts
+from fusion.prmf import Prmf
 
 LABELS = torch.tensor([0, 1, 2, 1])
 TEXT = torch.ones(4, dtype=torch.bool)
@@ -44,7 +45,7 @@ def test_a_block_that_keeps_its_image_loss_gives_it_the_whole_weight_at_any_alph
             weights=torch.ones(4),
             honest_text=torch.zeros(4),
             has_text=TEXT,
-            keeps_image_loss=True,
+            image_weight=Prmf(image_dim=2, text_dim=2, classes=3).image_loss_weight(alpha),
         )
         image = cross_entropy(out.image, LABELS, reduction="sum")
         torch.testing.assert_close(losses.total, alpha * cross_entropy(out.fused, LABELS, reduction="sum") + image)
@@ -78,7 +79,7 @@ def test_the_gate_is_drawn_to_the_text_where_it_knows_better_and_from_it_where_i
 
 
 def test_balanced_softmax_weighs_every_class_by_its_count_in_all_heads() -> None:
-    out, counts = output(probe=True), torch.tensor([5.0, 1.0, 30.0])
+    out, counts = output(), torch.tensor([5.0, 1.0, 30.0])
     alpha, honest = 0.3, torch.tensor([1.0, 0.0, 1.0, 1.0])
     losses = curriculum_loss(
         out,
@@ -97,8 +98,7 @@ def test_balanced_softmax_weighs_every_class_by_its_count_in_all_heads() -> None
     torch.testing.assert_close(losses.fused, plain(out.fused).sum())
     torch.testing.assert_close(losses.image, plain(out.image).sum())
     torch.testing.assert_close(losses.text, (plain(out.text) * honest).sum())
-    # The probe is the image's head again.
-    torch.testing.assert_close(losses.total, alpha * losses.fused + losses.image + losses.text)
+    torch.testing.assert_close(losses.total, alpha * losses.fused + (1 - alpha) * losses.image + losses.text)
 
 
 def test_a_class_without_rows_is_still_learnt_to_be_unlikely() -> None:
