@@ -22,6 +22,8 @@ STAIN_LEVELS = 256
 SMALLEST_TISSUE_UM2 = 8_000.0
 LARGEST_HOLE_UM2 = 16_000.0
 SMOOTHING_UM = 16.0
+# Squares along the side of a single patch: 7 µm each, where it measures 112 µm.
+PATCH_PARTS = 16
 SMALLEST_TISSUE_SHARE = 0.001
 # Light of the brightest 5 % of a slide; clear glass is above 200, a fluorescence background below 30.
 DARK_BACKGROUND = 100.0
@@ -141,6 +143,16 @@ def find_tissue(overview: Overview) -> TissueMask:
         scale=overview.scale,
         mpp=mpp,
     )
+
+
+def tissue_share(pixels: np.ndarray) -> float:
+    """Return the share of one patch, RGB uint8 (H, W, 3), that is tissue, 0-1, seen as coarsely as on an overview.
+
+    A patch alone does not show where its slide's glass ends, so the threshold is the highest that a slide could have.
+    """
+    coarse = cv2.resize(pixels, (PATCH_PARTS, PATCH_PARTS), interpolation=cv2.INTER_AREA)
+    stain, coloured, _ = _measure(Density(pixels=coarse, white=glass_colour(pixels)))
+    return float(((stain > HIGHEST_THRESHOLD * STAIN_LEVELS) & coloured).mean())
 
 
 def _measure(density: Density) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

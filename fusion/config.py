@@ -13,6 +13,8 @@ BlockName = Literal[
 ]
 TextSource = Literal["captions", "description", "none"]
 Balance = Literal["none", "weighted", "balanced-softmax", "sampler"]
+Arm = Literal["image_only", "text_only", "fused"]
+Aggregation = Literal["mean", "hard_vote", "tissue_weighted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +143,35 @@ class EvaluateConfig:
     robustness: bool = False
     """Also measure how the calls suffer from wrong text and worse images: robustness.csv, .json and .png."""
     seed: int = 2024
-    """Seed of what is made wrong for that."""
+    """Seed of what is made wrong for that, and of the patients that the intervals draw."""
     batch_size: int = 64
     """Patches per forward pass."""
     device: str = "auto"
     """auto (a CUDA GPU where there is one, or the CPU), cpu, cuda, cuda:N or mps."""
     workers: int = 2
     """Threads that read images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare two evaluations of the same patches, or two arms of one: differences with intervals, McNemar's test."""
+
+    a: Path
+    """Folder that `mmlnb evaluate` wrote."""
+    b: Path | None = None
+    """Folder of the other evaluation; the same one, where it is not given."""
+    out: Path
+    """Folder for comparison.json."""
+    arm_a: Arm = "fused"
+    """Arm of the first: fused, image_only or text_only."""
+    arm_b: Arm = "fused"
+    """Arm of the second."""
+    aggregation: Aggregation = "tissue_weighted"
+    """How the patches of a slide are brought together: tissue_weighted (as slides are called), mean or hard_vote."""
+    seed: int = 2024
+    """Seed of the patients that the intervals draw."""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to compare."""
+        if self.b in (None, self.a) and self.arm_a == self.arm_b:
+            raise InputError(f"{self.a}: compared with itself; give another evaluation, or another --arm-b")

@@ -3,32 +3,33 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
-from data.atomic import atomic, digest, write_json, write_text
+from data.atomic import digest, write_json, write_text
 from data.command import config_yaml, run_command
 from data.errors import InputError
 from data.image import read_image
 from data.taxonomy import load_taxonomy
-from fusion.config import EvaluateConfig
-from fusion.metrics import Metrics, measure
+from data.tissue import tissue_share
+from fusion.assessment import Assessment, assess
+from fusion.config import Arm, EvaluateConfig
 from fusion.patches import Patches, read_patches
-from fusion.predictor import Prediction, Predictor
+from fusion.predictions import ARMS, PREDICTIONS, Predictions, write_predictions
+from fusion.predictor import Predictor
 from fusion.robustness import robustness
 from fusion.robustness_report import REPORT_FILES, write_robustness
+from fusion.slide_level import AGGREGATIONS, call_slides, group_slides
 from fusion.trained_on import check_unseen
-
-ARM_FIELDS = {"image_only": "image", "text_only": "text", "fused": "fused"}
 
 
 def evaluate(config: EvaluateConfig) -> Path:
-    """Classify the patches of one split and measure every arm; returns `config.out`.
+    """Classify the patches of one split and measure every arm, by patch and by slide; returns `config.out`.
 
-    Writes config.yaml, metrics.json (per arm; `text_only` counts the patches that have text) and predictions.parquet,
-    and with `robustness` what wrong text and worse images do to the calls.
+    Writes config.yaml, predictions.parquet and metrics.json (docs/evidence.md has its fields; `text_only` counts the
+    patches that have text), and with `robustness` what wrong text and worse images do to the calls.
 
     Raises:
         InputError: no finished model, one that has seen these patients, a manifest or captions that cannot be used, or
@@ -49,9 +50,13 @@ def evaluate(config: EvaluateConfig) -> Path:
     key = evaluation_key(config)
     _claim(config.out, key=key)
     write_text(config.out / "config.yaml", config_yaml(config))
-    prediction = _predict(predictor, patches, config=config)
-    metrics = {arm: measure_arm(arm, prediction, patches) for arm in ARM_FIELDS}
-    _write_predictions(config.out / "predictions.parquet", predictor, patches, prediction)
+    predictions = _predict(predictor, patches, config=config)
+    write_predictions(config.out / PREDICTIONS, predictions)
+    arms = {
+        arm: assess(predictions.classified(arm).some(predictions.counted(arm)), predictions.classes, seed=config.seed)
+        for arm in ARMS
+    }
+    slides = _slides(predictions, seed=config.seed)
     if config.robustness:
         points = robustness(
             predictor, patches, taxonomy=load_taxonomy(taxonomy_file), seed=config.seed, workers=config.workers
@@ -66,47 +71,61 @@ def evaluate(config: EvaluateConfig) -> Path:
             "classes": list(predictor.class_names),
             "patients": len(set(patches.patients)),
             "missing_text": patches.missing_text,
-            **{arm: measured.as_dict() for arm, measured in metrics.items()},
+            **{arm: measured.as_dict() for arm, measured in arms.items()},
+            "slides": slides,
+            "slides_reason": None if slides else "no patch names its slide",
         },
     )
-    tqdm.write(_table(config, metrics))
+    tqdm.write(_table(config, arms, slides))
     return config.out
 
 
-def measure_arm(arm: str, prediction: Prediction, patches: Patches) -> Metrics:
-    """Metrics of `arm`; the text's are over the patches that have a text."""
-    counted = np.ones(len(patches), dtype=bool)
-    if arm == "text_only":
-        counted = np.array([text is not None for text in patches.texts])
-    return measure(patches.labels[counted], getattr(prediction, ARM_FIELDS[arm])[counted])
-
-
-def _predict(predictor: Predictor, patches: Patches, *, config: EvaluateConfig) -> Prediction:
+def _predict(predictor: Predictor, patches: Patches, *, config: EvaluateConfig) -> Predictions:
     """Predict all patches, one batch of images in memory at a time."""
-    parts = []
+    found, tissue = [], []
     with ThreadPoolExecutor(max_workers=max(1, config.workers)) as pool:
         for start in tqdm(range(0, len(patches), config.batch_size), desc="evaluating", unit="batch"):
             chosen = slice(start, start + config.batch_size)
             images = list(pool.map(read_image, patches.images[chosen]))
-            parts.append(predictor.predict(images, patches.texts[chosen]))
-    return Prediction(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ("fused", "image", "text", "gate")}
+            tissue += list(pool.map(tissue_share, images))
+            found.append(predictor.predict(images, patches.texts[chosen]))
+    return Predictions(
+        classes=tuple(predictor.class_names),
+        ids=patches.ids,
+        labels=patches.labels,
+        slides=patches.slides,
+        patients=patches.patients,
+        has_text=np.array([text is not None for text in patches.texts]),
+        tissue=np.array(tissue, dtype=np.float32),
+        gate=np.concatenate([part.gate for part in found]),
+        arms={
+            "image_only": np.concatenate([part.image for part in found]),
+            "text_only": np.concatenate([part.text for part in found]),
+            "fused": np.concatenate([part.fused for part in found]),
+        },
     )
 
 
-def _write_predictions(path: Path, predictor: Predictor, patches: Patches, prediction: Prediction) -> None:
-    columns: dict[str, object] = {
-        "patch_id": patches.ids,
-        "label": [predictor.class_names[label] for label in patches.labels],
-        "slide_id": patches.slides,
-        "patient_id": patches.patients,
+def _slides(predictions: Predictions, *, seed: int) -> dict[str, Any] | None:
+    """Measures of every aggregation and arm over slides, as JSON holds them; None where no patch names its slide."""
+    slides = group_slides(predictions)
+    if slides is None:
+        return None
+    calls = {arm: call_slides(slides, predictions, arm) for arm in ARMS}
+    return {
+        "count": len(slides.ids),
+        "patients": len(set(slides.owners)),
+        "patches_without_slide": slides.patches_without_slide,
+        "mixed_labels": slides.mixed_labels,
+        "left_out": slides.left_out,
+        "aggregations": {
+            name: {
+                arm: assess(rows[name], predictions.classes, seed=seed).as_dict(rows="slides")
+                for arm, rows in calls.items()
+            }
+            for name in AGGREGATIONS
+        },
     }
-    for arm, field in ARM_FIELDS.items():
-        probabilities = getattr(prediction, field)
-        columns |= {f"{arm}_{name}": probabilities[:, index] for index, name in enumerate(predictor.class_names)}
-    columns["gate"] = prediction.gate
-    with atomic(path) as temporary:
-        pd.DataFrame(columns).to_parquet(temporary, index=False)
 
 
 def evaluation_key(config: EvaluateConfig) -> str:
@@ -135,24 +154,31 @@ def _claim(out: Path, *, key: str) -> None:
         if held != key:
             raise InputError(f"{out}: holds another evaluation; choose another --out or delete it")
     elif out.exists() and (
-        not out.is_dir()
-        or {path.name for path in out.iterdir()} - {"config.yaml", "predictions.parquet", *REPORT_FILES}
+        not out.is_dir() or {path.name for path in out.iterdir()} - {"config.yaml", PREDICTIONS, *REPORT_FILES}
     ):
         raise InputError(f"{out}: holds files that are not of an evaluation; choose another --out or empty it")
 
 
-def _table(config: EvaluateConfig, metrics: dict[str, Metrics]) -> str:
-    lines = [f"{config.split + ' split':<14}{'patches':>8}{'balanced accuracy':>19}{'AUROC':>8}{'macro F1':>10}"]
+def _table(config: EvaluateConfig, arms: dict[Arm, Assessment], slides: dict[str, Any] | None) -> str:
+    head = f"{config.split + ' split':<26}{'rows':>7}{'balanced accuracy (95 %)':>27}{'AUROC':>8}{'macro F1':>10}"
+    measured = {arm: assessment.as_dict() for arm, assessment in arms.items()}
+    lines = [_line(arm, figures, rows="patches") for arm, figures in measured.items()]
+    if slides:
+        lines += [
+            _line(f"slides, {name.replace('_', ' ')}", aggregated["fused"], rows="slides")
+            for name, aggregated in slides["aggregations"].items()
+        ]
+    return "\n".join([head, *lines])
 
+
+def _line(name: str, figures: dict[str, Any], *, rows: str) -> str:
     def shown(value: float | None) -> str:
         return "—" if value is None else f"{value:.3f}"
 
-    lines += [
-        f"{arm:<14}{measured.patches:>8}{shown(measured.balanced_accuracy):>19}{shown(measured.auroc):>8}"
-        f"{shown(measured.macro_f1):>10}"
-        for arm, measured in metrics.items()
-    ]
-    return "\n".join(lines)
+    balanced = shown(figures["balanced_accuracy"])
+    if interval := figures["intervals"]["balanced_accuracy"]:
+        balanced += f" ({shown(interval[0])}–{shown(interval[1])})"
+    return f"{name:<26}{figures[rows]:>7}{balanced:>27}{shown(figures['auroc']):>8}{shown(figures['macro_f1']):>10}"
 
 
 if __name__ == "__main__":

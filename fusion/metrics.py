@@ -13,13 +13,14 @@ from sklearn.metrics import (
     log_loss,
     precision_score,
     recall_score,
-    roc_auc_score,
 )
+
+from fusion.per_class import defined, one_against_rest
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics over N patches; averages run over the classes that occur among them."""
+    """Metrics over N patches, or slides; averages run over the classes that occur among them."""
 
     patches: int
     accuracy: float | None
@@ -32,6 +33,8 @@ class Metrics:
     recall: float | None
     auroc: float | None
     """One class against the rest, averaged."""
+    auprc: float | None
+    """Average precision of one class against the rest, averaged."""
     log_loss: float | None
     confusion: list[list[int]]
     """Rows are true classes, columns predicted ones, both in the taxonomy's order."""
@@ -55,6 +58,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
                 "precision",
                 "recall",
                 "auroc",
+                "auprc",
                 "log_loss",
             )
         )
@@ -68,16 +72,18 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
         # Kappa is 0 / 0 where truth and prediction are one and the same class; that becomes None below.
         warnings.simplefilter("ignore")
         kappa = cohen_kappa_score(labels, predicted, labels=classes, weights="quadratic")
+    areas = one_against_rest(labels, probabilities)
     return Metrics(
         patches=len(labels),
         accuracy=float(accuracy_score(labels, predicted)),
         balanced_accuracy=balanced_accuracy(labels, predicted),
-        kappa=_defined(kappa),
+        kappa=defined(kappa),
         weighted_f1=float(f1_score(labels, predicted, labels=present, average="weighted", zero_division=0)),
         macro_f1=float(f1_score(labels, predicted, **macro)),
         precision=float(precision_score(labels, predicted, **macro)),
         recall=float(recall_score(labels, predicted, **macro)),
-        auroc=_auroc(labels, probabilities),
+        auroc=_mean([auroc for auroc, _ in areas]),
+        auprc=_mean([auprc for _, auprc in areas]),
         log_loss=float(log_loss(labels, exact, labels=classes)),
         confusion=confusion_matrix(labels, predicted, labels=classes).tolist(),
     )
@@ -88,21 +94,6 @@ def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
-def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int = 15) -> float:
-    """Expected calibration error (arXiv 1706.04599), over bins of equal width."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    present = np.unique(labels)
-    if len(present) < 2:
-        return None
-    return float(np.mean([roc_auc_score(labels == one, probabilities[:, one]) for one in present]))
-
-
-def _defined(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

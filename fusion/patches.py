@@ -1,6 +1,7 @@
 """The rows that fusion works on: manifest and captions joined and checked."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,11 @@ def read_patches(
         patients=list(frame["patient_id"]),
         extents=frame["size_px"].to_numpy(dtype=float) * frame["mpp"].to_numpy(dtype=float),
     )
+
+
+def owners(patients: Sequence[str | None], slides: Sequence[str | None], ids: Sequence[str]) -> list[str]:
+    """Whose each row is: its patient; where that is unknown its slide, or else nobody's but its own."""
+    return [str(patient or slide or one) for patient, slide, one in zip(patients, slides, ids, strict=True)]
 
 
 def _texts(frame: "object", *, manifest: Path, captions: Path | None, text_source: TextSource) -> list[str | None]:

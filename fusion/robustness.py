@@ -13,9 +13,10 @@ from tqdm import tqdm
 from data.image import read_image
 from data.taxonomy import Taxonomy
 from fusion.image_corruption import IMAGE_CORRUPTIONS
-from fusion.metrics import balanced_accuracy, calibration_error, measure
-from fusion.patches import Patches
+from fusion.metrics import balanced_accuracy, measure
+from fusion.patches import Patches, owners
 from fusion.predictor import Prediction, Predictor
+from fusion.reliability import calibration
 from fusion.text_corruption import CORRUPTIONS, TextCase
 
 RATES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -74,11 +75,7 @@ def _text_points(
     predictor: Predictor, patches: Patches, *, taxonomy: Taxonomy, seed: int, workers: int
 ) -> Iterator[Point]:
     features = _encode(predictor, patches, workers=workers)
-    groups = [
-        str(patient or slide or one)
-        for patient, slide, one in zip(patches.patients, patches.slides, patches.ids, strict=True)
-    ]
-    case = TextCase(patches.texts, patches.labels, groups, taxonomy)
+    case = TextCase(patches.texts, patches.labels, owners(patches.patients, patches.slides, patches.ids), taxonomy)
     for name, corrupt in tqdm(CORRUPTIONS.items(), desc="wrong text", unit="kind"):
         for rate in RATES:
             made = corrupt(case, rate, np.random.default_rng(seed))
@@ -133,6 +130,8 @@ def _point(
     fused, image = measure(labels, prediction.fused), measure(labels, prediction.image)
     assert fused.macro_f1 is not None
     assert image.macro_f1 is not None
+    error = calibration(labels, prediction.fused).error
+    assert error is not None
     wrong = corrupted & read
     found = None
     if modality == "text" and wrong.any() and (read & ~corrupted).any():
@@ -149,7 +148,7 @@ def _point(
         ),
         fused_macro_f1=fused.macro_f1,
         image_macro_f1=image.macro_f1,
-        fused_calibration_error=calibration_error(labels, prediction.fused),
+        fused_calibration_error=error,
         gate_auroc=found,
         trusting=float((prediction.gate[wrong] > _TRUST).mean()) if modality == "text" and wrong.any() else None,
     )

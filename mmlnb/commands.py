@@ -120,6 +120,13 @@ COMMANDS = {
             "fusion.evaluate:evaluate",
         ),
         Command(
+            "compare",
+            "compare two evaluations of the same patches, or two arms of one",
+            "fusion.config:CompareConfig",
+            "fusion.compare:compare",
+            ("a", "b"),
+        ),
+        Command(
             "bundle",
             "gather everything that slide inference needs in one folder",
             "mmlnb.config:BundleConfig",

@@ -19,7 +19,7 @@ from data.prepared_slide import NotForUs, PreparedSlide, SlideRequest, prepare_s
 from data.read_tiles import read_tiles
 from data.reader_pool import ReaderPool, ReaderStopped
 from data.tiles import Tile
-from mmlnb.aggregate import aggregate
+from fusion.aggregate import aggregate
 from mmlnb.bundles import Bundle
 from mmlnb.config import InferConfig
 from mmlnb.pages.slide_page import write_slide_page
@@ -181,7 +181,7 @@ class SlideCaller:
             status="ok",
             reason="; ".join(remarks),
             subtype=names[call.called],
-            probabilities=dict(zip(names, map(float, call.weighted), strict=True)),
+            probabilities=dict(zip(names, map(float, call.tissue_weighted), strict=True)),
             mean_probabilities=dict(zip(names, map(float, call.mean), strict=True)),
             patches=len(prediction.tiles),
             captioned=sum(text is not None for text in prediction.texts),

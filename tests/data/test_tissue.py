@@ -9,7 +9,7 @@ from drawn_slide import INKS, draw_fold, draw_glass, draw_pen, draw_tissue, writ
 from data.errors import InputError
 from data.image import read_image
 from data.slide import Overview, open_slide
-from data.tissue import check_stain, find_tissue, otsu
+from data.tissue import check_stain, find_tissue, otsu, tissue_share
 
 SCALE = 16
 
@@ -188,3 +188,11 @@ def test_an_overview_of_a_drawn_slide_gives_the_drawn_tissue(tmp_path: Path) -> 
     truth = draw_tissue(pixels, left=300, top=200, right=1300, bottom=1000)
     overview = open_slide(write_slide(tmp_path / "slide.tiff", pixels)).overview(mpp=8.0)
     assert overlap(find_tissue(overview).tissue, reduced(truth)) > 0.94
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_tissue_of_a_single_patch_is_its_share_of_the_square(share: float) -> None:
+    pixels = draw_glass(width=256, height=256)
+    if share:
+        draw_tissue(pixels, left=0, top=0, right=round(256 * share), bottom=256)
+    assert tissue_share(pixels) == pytest.approx(share, abs=0.05)

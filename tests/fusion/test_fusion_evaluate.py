@@ -36,6 +36,50 @@ def test_metrics_and_predictions_agree(config: EvaluateConfig) -> None:
     assert table["gate"].between(0, 1).all()
 
 
+def test_every_arm_has_its_table_curves_and_intervals(config: EvaluateConfig) -> None:
+    metrics = json.loads((evaluate(config) / "metrics.json").read_text())
+    for arm in ("image_only", "text_only", "fused"):
+        measured = metrics[arm]
+        assert set(measured["per_class"]) == {"UD", "PD", "D"}
+        assert sum(one["support"] for one in measured["per_class"].values()) == measured["patches"]
+        assert sum(one["share"] for one in measured["calibration"]["bins"]) == pytest.approx(1)
+        assert measured["risk_coverage"]["points"][-1] == {
+            "coverage": 1.0,
+            "risk": pytest.approx(1 - measured["accuracy"]),
+        }
+        low, high = measured["intervals"]["accuracy"]
+        assert 0 <= low <= measured["accuracy"] <= high <= 1
+        # Each class has one patient, so that a third of the draws or so know only two of the classes.
+        assert "only 3 patients" in measured["intervals_remark"]
+    assert metrics["slides"] is None
+    assert metrics["slides_reason"] == "no patch names its slide"
+
+
+def test_slides_are_measured_with_every_aggregation_where_patches_name_them(
+    config: EvaluateConfig, tmp_path: Path
+) -> None:
+    frame = read_manifest(config.manifest)
+    frame["image"] = [str((config.manifest.parent / image).resolve()) for image in frame["image"]]
+    halves = frame.groupby("patient_id").cumcount() % 2
+    frame["slide_id"] = frame["patient_id"] + "-" + halves.astype(str) + ".svs"
+    write_manifest(frame, tmp_path / "named" / "patches.parquet")
+    out = evaluate(replace(config, manifest=tmp_path / "named" / "patches.parquet"))
+    slides = json.loads((out / "metrics.json").read_text())["slides"]
+    assert (slides["count"], slides["patients"], slides["patches_without_slide"]) == (6, 3, 0)
+    assert (slides["mixed_labels"], set(slides["left_out"].values())) == (0, {0})
+    table = pd.read_parquet(out / "predictions.parquet")
+    assert table["tissue"].between(0, 1).all()
+    mean = table.groupby("slide_id")[[f"fused_{name}" for name in ("UD", "PD", "D")]].mean().to_numpy()
+    truth = table.groupby("slide_id")["label"].first().map(["UD", "PD", "D"].index).to_numpy()
+    for name in ("mean", "hard_vote", "tissue_weighted"):
+        fused = slides["aggregations"][name]["fused"]
+        assert fused["slides"] == 6
+        assert "patches" not in fused
+        assert fused["intervals"]["accuracy"] is not None
+    accuracy = slides["aggregations"]["mean"]["fused"]["accuracy"]
+    assert accuracy == pytest.approx((mean.argmax(1) == truth).mean())
+
+
 def test_text_only_counts_the_patches_that_have_text(config: EvaluateConfig) -> None:
     metrics = json.loads((evaluate(replace(config, split="train")) / "metrics.json").read_text())
     assert metrics["missing_text"] == 6
