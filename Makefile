@@ -14,7 +14,7 @@ BUNDLE ?= runs/demo/bundle
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals clean
+.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,7 +63,7 @@ test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 test-spawn: $(VENV)/.installed-dev ## run the tests with processes started as on Windows and macOS
 	$(BIN)/pytest --start-method spawn $(ARGS)
 
-bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals ## run all benchmarks
+bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation ## run all benchmarks
 
 bench-tiles: $(VENV)/.installed-dev ## speed and memory of reading tiles, beside bare OpenSlide
 	$(BIN)/python benchmarks/tiles.py $(ARGS)
@@ -85,6 +85,9 @@ bench-dedupe: $(VENV)/.installed-dev ## what describing nearly equal patches onc
 
 bench-fusion: $(VENV)/.installed-dev ## how fast the fusion trains, stage by stage, beside a loop like the paper's release
 	$(BIN)/python benchmarks/fusion_speed.py $(ARGS)
+
+bench-ablation: $(VENV)/.installed-dev ## [OUT=runs/ablation]: all arms of the ablation on a hard synthetic cohort; resumable
+	$(BIN)/python benchmarks/ablation.py $(or $(OUT),runs/ablation) $(ARGS)
 
 bench-intervals: $(VENV)/.installed-dev ## how long the bootstrap over patients takes for 20,000 patches
 	$(BIN)/python benchmarks/intervals.py $(ARGS)

@@ -127,6 +127,12 @@ COMMANDS = {
             ("a", "b"),
         ),
         Command(
+            "ablate",
+            "train and evaluate the arms of an ablation over several seeds: one table, one figure",
+            "mmlnb.config:AblateConfig",
+            "mmlnb.ablation:ablate",
+        ),
+        Command(
             "bundle",
             "gather everything that slide inference needs in one folder",
             "mmlnb.config:BundleConfig",

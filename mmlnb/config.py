@@ -3,9 +3,22 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from data.errors import InputError
+
+ArmName = Literal[
+    "image-only",
+    "text-only",
+    "base-text",
+    "finetuned-text",
+    "crossfitted-text",
+    "concatenation",
+    "prmf-paper",
+    "prmf",
+    "no-curriculum",
+]
+TextName = Literal["base", "finetuned", "crossfitted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +134,42 @@ class DemoConfig:
     """Epochs of each curriculum stage, if other than the preset's."""
     seed: int = 2024
     """Seed of everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateConfig:
+    """Train and evaluate the arms of an ablation over several seeds, and bring them into one table and one figure."""
+
+    manifest: Path
+    """Manifest of the patches (patches.parquet) with the splits train, val and test."""
+    out: Path
+    """Folder for the runs and the table; an interrupted ablation goes on where it was, and arms, texts and seeds may be
+    added later."""
+    captions: Path | None = None
+    """Captions of all patches by a fine-tuned model, which may have been trained on the patients that it describes."""
+    base_captions: Path | None = None
+    """Captions of all patches by the model as it was before fine-tuning."""
+    crossfitted_captions: Path | None = None
+    """Captions of all patches by fine-tuned models that have not seen the patients they describe."""
+    text: Literal["auto", "base", "finetuned", "crossfitted"] = "auto"
+    """Text of the arms that do not name one; auto takes crossfitted, finetuned or base, the first that is given."""
+    arms: tuple[ArmName, ...] = get_args(ArmName)
+    """Arms to compare; those whose captions are not given are left out, and it is said."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Seeds of the training; every arm is trained and evaluated with each."""
+    train_config: str = "tiny"
+    """Preset or YAML file of `mmlnb train` that all arms start from."""
+    device: str | None = None
+    """Device of all runs, if other than that of train_config."""
+    seed: int = 2024
+    """Seed of the patients and training seeds that the intervals draw."""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to compare, and nothing twice."""
+        for name in ("arms", "seeds"):
+            given = getattr(self, name)
+            if not given or len(set(given)) < len(given):
+                raise InputError(f"--{name} [{','.join(map(str, given))}]: give one or more, none of them twice")
 
 
 @dataclass(frozen=True, kw_only=True)

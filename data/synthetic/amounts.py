@@ -25,11 +25,14 @@ Amounts = dict[str, float]
 _TRIES = 200
 
 
-def draw_findings(subtype: Subtype, taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
+def draw_findings(
+    subtype: Subtype, taxonomy: Taxonomy, rng: np.random.Generator, *, rare: float = 0.0
+) -> dict[str, str]:
     """Draw a value for every finding of `taxonomy`, as tissue of `subtype` shows them.
 
     Probabilities are those of the class's `synthetic` section, held to the class rule. A finding that the section
-    leaves out takes one of the values that the rule allows, or else its denied value, or else any.
+    leaves out takes one of the values that the rule allows, or else its denied value, or else any. With the
+    probability `rare` the findings that define the class are not to be seen (see `hide_defining`).
 
     Raises:
         InputError: the class's `synthetic` section never gives findings that classify as this class.
@@ -46,11 +49,21 @@ def draw_findings(subtype: Subtype, taxonomy: Taxonomy, rng: np.random.Generator
             share = np.array(list(weights.values()), dtype=np.float64)
             findings[name] = list(weights)[int(rng.choice(len(share), p=share / share.sum()))]
         if taxonomy.classify(findings) == subtype.name:
-            return findings
+            # Drawn only where asked for, so that the other draws are what they are without.
+            return hide_defining(findings, subtype, taxonomy) if rare and rng.random() < rare else findings
     raise InputError(
         f"taxonomy {taxonomy.name}: the `synthetic` findings of class {subtype.name} do not satisfy its own `rule`"
         " (or satisfy an earlier class's); correct one of them"
     )
+
+
+def hide_defining(findings: dict[str, str], subtype: Subtype, taxonomy: Taxonomy) -> dict[str, str]:
+    """`findings` with those of the class's rule denied, as in a field of the tumour that does not show its class.
+
+    A finding that cannot be denied stays as it is.
+    """
+    denied = {name: taxonomy.findings[name].denied for name in subtype.rule}
+    return {name: denied.get(name) or value for name, value in findings.items()}
 
 
 def draw_amounts(findings: dict[str, str], taxonomy: Taxonomy, rng: np.random.Generator) -> Amounts:

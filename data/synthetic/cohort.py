@@ -21,15 +21,16 @@ from data.claim import claim
 from data.command import run_command
 from data.errors import InputError
 from data.synthetic.amounts import draw_findings
-from data.synthetic.config import SynthConfig
+from data.synthetic.config import HARDER, SynthConfig
 from data.synthetic.describe import describe
+from data.synthetic.labels import add_label_noise, site_name, split_patients
 from data.synthetic.slide import TRUTH_STEP, draw_slide, write_slide
-from data.synthetic.style import draw_style
+from data.synthetic.style import SiteStain, draw_site, draw_style
 from data.synthetic.tissue import check_resolution, render_patch
 from data.taxonomy import Subtype, Taxonomy, load_taxonomy
 
-_PATIENT, _SLIDE = 1, 2
-"""First word of the seed of a patient's and a slide's draws, so that their styles differ."""
+_PATIENT, _SLIDE, _SITE = 1, 2, 3
+"""First word of the seed of a patient's, a slide's and a site's draws, so that they differ."""
 
 Row = dict[str, Any]
 
@@ -38,9 +39,10 @@ def synth(config: SynthConfig) -> Path:
     """Draw a cohort.
 
     Writes `patches/<patient>/<number>.jpg` with `labels.csv` (file_name, patient_id, label, description, mpp, findings
-    as JSON), `slides/<patient>.tiff` with `slides.csv` (slide: the file's name in `slides`, patient_id, label, mpp),
-    and `truth/<patient>.png`, the mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus, 5 edge
-    of coverslip or slide. The same configuration gives the same bytes with any number of workers; a cohort that was cut
+    as JSON; where the settings say so, also site, slide_id, split and true_label), `slides/<patient>.tiff` with
+    `slides.csv` (slide: the file's name in `slides`, patient_id, label, mpp; site where there are sites), and
+    `truth/<patient>.png`, the mask of each slide at 1/16: 0 glass, 1 tissue, 2 pen, 3 fold, 4 out of focus, 5 edge of
+    coverslip or slide. The same configuration gives the same bytes with any number of workers; a cohort that was cut
     off is drawn again.
 
     Returns:
@@ -52,6 +54,8 @@ def synth(config: SynthConfig) -> Path:
     _check(config)
     taxonomy = load_taxonomy(config.taxonomy)
     settings = {name: value for name, value in asdict(config).items() if name not in ("out", "workers", "taxonomy")}
+    # A cohort that is none the harder has the key that it had before there was anything to make it so.
+    settings = {name: settings[name] for name in settings if name not in HARDER or name in config.harder}
     claimed = claim(config.out, key=digest(json.dumps(settings), taxonomy.key))
     if claimed and (config.out / "slides.csv").is_file():
         print(f"{config.out}: already drawn with these settings")
@@ -59,13 +63,20 @@ def synth(config: SynthConfig) -> Path:
     with _mapper(config.workers) as run:
         patients = run(partial(_write_patient, config, taxonomy), range(config.patients))
         rows = list(tqdm(patients, desc="patches", total=config.patients, unit="patient"))
-        slides = run(partial(_write_slide, config, taxonomy), range(config.slides))
-        slide_rows = list(tqdm(slides, desc="slides", total=config.slides, unit="slide"))
-    labels = ["file_name", "patient_id", "label", "description", "mpp", "findings"]
-    _write_table([row for patient in rows for row in patient], labels, config.out / "labels.csv")
-    _write_table(
-        slide_rows, ["slide", "patient_id", "label", "mpp"], config.out / "slides.csv"
-    )  # the last: it says that all is there
+        drawn = run(partial(_write_slide, config, taxonomy), range(config.slides))
+        slide_rows = list(tqdm(drawn, desc="slides", total=config.slides, unit="slide"))
+    sites = ["site"] if config.sites else []
+    columns = ["file_name", "patient_id", "label", "description", "mpp", "findings", *sites]
+    columns += ["slide_id"] if config.patch_slides else []
+    labels = pd.DataFrame([row for patient in rows for row in patient], columns=columns)
+    if config.label_noise or config.held_out_sites:
+        labels["split"] = split_patients(labels, config)
+    if config.label_noise:
+        labels = add_label_noise(labels, config, classes=taxonomy.class_names)
+    _write_table(labels, config.out / "labels.csv")
+    # The last: it says that all is there.
+    slides = pd.DataFrame(slide_rows, columns=["slide", "patient_id", "label", "mpp", *sites])
+    _write_table(slides, config.out / "slides.csv")
     return config.out
 
 
@@ -96,13 +107,23 @@ def _subtype(taxonomy: Taxonomy, index: int) -> Subtype:
     return taxonomy.classes[taxonomy.class_names[index % len(taxonomy.classes)]]
 
 
+def _site(config: SynthConfig, taxonomy: Taxonomy, index: int) -> tuple[dict[str, str], SiteStain | None]:
+    """Column and stain of the site of a patient, or nothing; every site has all classes."""
+    if not config.sites:
+        return {}, None
+    number = index // len(taxonomy.classes) % config.sites
+    stain = draw_site(np.random.default_rng([config.seed, _SITE, number]), shift=config.stain_shift)
+    return {"site": site_name(number)}, stain
+
+
 def _write_patient(config: SynthConfig, taxonomy: Taxonomy, index: int) -> list[Row]:
     subtype, patient = _subtype(taxonomy, index), f"P{index + 1:03d}"
-    style = draw_style(np.random.default_rng([config.seed, _PATIENT, index]))
+    site, stain = _site(config, taxonomy, index)
+    style = draw_style(np.random.default_rng([config.seed, _PATIENT, index]), stain)
     rows = []
     for number in range(config.patches_per_patient):
         rng = np.random.default_rng([config.seed, _PATIENT, index, number])
-        findings = draw_findings(subtype, taxonomy, rng)
+        findings = draw_findings(subtype, taxonomy, rng, rare=config.rare_findings)
         image = render_patch(findings, taxonomy=taxonomy, style=style, size_px=config.patch_px, mpp=config.mpp, rng=rng)
         file_name = f"patches/{patient}/{number + 1:03d}.jpg"
         _write_image(image, config.out / file_name, quality=style.jpeg_quality)
@@ -114,6 +135,8 @@ def _write_patient(config: SynthConfig, taxonomy: Taxonomy, index: int) -> list[
                 "description": describe(findings, taxonomy, rng),
                 "mpp": config.mpp,
                 "findings": json.dumps(findings, ensure_ascii=False),
+                "slide_id": f"{patient}-{number % max(1, config.patch_slides) + 1}",
+                **site,
             }
         )
     return rows
@@ -122,12 +145,21 @@ def _write_patient(config: SynthConfig, taxonomy: Taxonomy, index: int) -> list[
 def _write_slide(config: SynthConfig, taxonomy: Taxonomy, index: int) -> Row:
     subtype, patient = _subtype(taxonomy, index), f"S{index + 1:03d}"
     rng = np.random.default_rng([config.seed, _SLIDE, index])
-    style = draw_style(rng)
-    drawn = draw_slide(subtype, taxonomy, style, size_px=config.slide_px, mpp=config.mpp, rng=rng)
+    site, stain = _site(config, taxonomy, index)
+    style = draw_style(rng, stain)
+    drawn = draw_slide(
+        subtype,
+        taxonomy,
+        style,
+        size_px=config.slide_px,
+        mpp=config.mpp,
+        rng=rng,
+        rare_findings=config.rare_findings,
+    )
     path = config.out / "slides" / f"{patient}.tiff"
     write_slide(drawn.image, path, mpp=config.mpp, jpeg_quality=style.jpeg_quality)
     _write_image(drawn.truth, config.out / "truth" / f"{patient}.png")
-    return {"slide": path.name, "patient_id": patient, "label": subtype.name, "mpp": config.mpp}
+    return {"slide": path.name, "patient_id": patient, "label": subtype.name, "mpp": config.mpp, **site}
 
 
 def _write_image(image: NDArray[np.uint8], path: Path, *, quality: int | None = None) -> None:
@@ -141,9 +173,9 @@ def _write_image(image: NDArray[np.uint8], path: Path, *, quality: int | None = 
         temporary.write_bytes(content.tobytes())
 
 
-def _write_table(rows: list[Row], columns: list[str], path: Path) -> None:
+def _write_table(table: pd.DataFrame, path: Path) -> None:
     with atomic(path) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

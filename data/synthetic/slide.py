@@ -45,11 +45,19 @@ class DrawnSlide:
 
 
 def draw_slide(
-    subtype: Subtype, taxonomy: Taxonomy, style: PatientStyle, *, size_px: int, mpp: float, rng: np.random.Generator
+    subtype: Subtype,
+    taxonomy: Taxonomy,
+    style: PatientStyle,
+    *,
+    size_px: int,
+    mpp: float,
+    rng: np.random.Generator,
+    rare_findings: float = 0.0,
 ) -> DrawnSlide:
     """Draw a slide of `subtype`, `size_px` wide and high (a multiple of 16), at `mpp` micrometres per pixel.
 
-    Each region of about 225 µm has findings of its own, all of which satisfy the rule of the class.
+    Each region of about 225 µm has findings of its own, all of which satisfy the rule of the class but for a share of
+    about `rare_findings`.
 
     Raises:
         InputError: the taxonomy cannot be drawn, or `mpp` is outside 0.2 to 2.
@@ -59,7 +67,8 @@ def draw_slide(
     glass = draw_pieces(shape, rng)
     regions = draw_regions(shape, rng)
     amounts = [
-        draw_amounts(draw_findings(subtype, taxonomy, rng), taxonomy, rng) for _ in range(int(regions.max()) + 1)
+        draw_amounts(draw_findings(subtype, taxonomy, rng, rare=rare_findings), taxonomy, rng)
+        for _ in range(int(regions.max()) + 1)
     ]
     layout = lay_out(
         width_px=size_px, height_px=size_px, mpp=mpp, regions=regions, amounts=amounts, glass=glass, rng=rng

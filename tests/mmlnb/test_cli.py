@@ -21,6 +21,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "train",
         "evaluate",
         "compare",
+        "ablate",
         "infer",
         "report",
         "demo",
