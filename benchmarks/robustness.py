@@ -53,9 +53,7 @@ def measure(demo: Path, folder: Path, block: BlockName, seed: int) -> dict[str, 
     data: dict[str, Any] = {"manifest": demo / "patches.parquet", "captions": demo / "captions"}
     settings = make_config(TrainConfig, name="train", config="tiny", out=folder / "run", **data)
     if block == "prmf-paper":
-        # As published: what teaches the gate and hides text belongs to the robust block.
-        settings = replace(settings, gate_loss=0.0, text_dropout=0.0, text_swap_within=0.0, text_swap_across=0.0)
-        settings = replace(settings, text_cut=0.0)
+        settings = settings.as_published()
     train(replace(settings, block=block, seed=seed))
     out = evaluate(EvaluateConfig(model=folder / "run", out=folder / "evaluated", robustness=True, **data))
     metrics = json.loads((out / "metrics.json").read_text())
