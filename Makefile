@@ -10,11 +10,12 @@ CONFIG ?= tiny
 OUT ?=
 ARGS ?=
 BUNDLE ?= runs/demo/bundle
+DEMO ?= runs/demo
 
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation clean
+.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-robustness bench-osteosarcoma clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,7 +64,7 @@ test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 test-spawn: $(VENV)/.installed-dev ## run the tests with processes started as on Windows and macOS
 	$(BIN)/pytest --start-method spawn $(ARGS)
 
-bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation ## run all benchmarks
+bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation ## run all benchmarks that need no finished demo
 
 bench-tiles: $(VENV)/.installed-dev ## speed and memory of reading tiles, beside bare OpenSlide
 	$(BIN)/python benchmarks/tiles.py $(ARGS)
@@ -91,6 +92,12 @@ bench-ablation: $(VENV)/.installed-dev ## [OUT=runs/ablation]: all arms of the a
 
 bench-intervals: $(VENV)/.installed-dev ## how long the bootstrap over patients takes for 20,000 patches
 	$(BIN)/python benchmarks/intervals.py $(ARGS)
+
+bench-robustness: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what wrong text does to every fusion block, over seeds
+	$(BIN)/python benchmarks/robustness.py $(DEMO) $(ARGS)
+
+bench-osteosarcoma: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what off-domain text does to the fusion on real tissue
+	$(BIN)/python benchmarks/osteosarcoma.py $(DEMO) $(ARGS)
 
 clean: ## remove .venv and caches, keep runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

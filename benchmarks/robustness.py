@@ -15,7 +15,6 @@ from data.command import make_config
 from fusion.config import BlockName, EvaluateConfig, TrainConfig
 from fusion.evaluate import evaluate
 from fusion.train import train
-from mmlnb.ablation_arms import AS_PUBLISHED
 
 FULL_RATE = 1.0
 
@@ -54,7 +53,7 @@ def measure(demo: Path, folder: Path, block: BlockName, seed: int) -> dict[str, 
     data: dict[str, Any] = {"manifest": demo / "patches.parquet", "captions": demo / "captions"}
     settings = make_config(TrainConfig, name="train", config="tiny", out=folder / "run", **data)
     if block == "prmf-paper":
-        settings = replace(settings, **AS_PUBLISHED)
+        settings = settings.as_published()
     train(replace(settings, block=block, seed=seed))
     out = evaluate(EvaluateConfig(model=folder / "run", out=folder / "evaluated", robustness=True, **data))
     metrics = json.loads((out / "metrics.json").read_text())

@@ -14,8 +14,9 @@ class PrepareConfig:
     source: Path
     """CSV with the columns file_name (relative to the CSV), patient_id, label; optional: description, findings (JSON
     object), slide_id, x, y, mpp, split. The column `class` is read as label. Or JSON (Lines) of chats (`messages`, or
-    LLaVA's `conversations`) with the same names beside; or a Hugging Face dataset, as a folder or as OWNER/NAME in the
-    hub's cache. Which of them it is, is recognised."""
+    LLaVA's `conversations`) with the same names beside; or a folder with `images` and such a CSV, or of such folders
+    (docs/paper.md); or a Hugging Face dataset, as a folder or as OWNER/NAME in the hub's cache. Which of them it is, is
+    recognised."""
     out: Path
     """Manifest to write (.parquet)."""
     taxonomy: str = "neuroblastoma"

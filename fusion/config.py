@@ -1,6 +1,6 @@
 """Settings of training and evaluating the fusion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -117,6 +117,10 @@ class TrainConfig:
                 "text_dropout, text_swap_within, text_swap_across and text_cut: none may be below 0, nor their sum "
                 "above 1"
             )
+
+    def as_published(self) -> "TrainConfig":
+        """The same with text as it is and a gate that only the fused loss teaches, which `prmf-paper` stands for."""
+        return replace(self, gate_loss=0.0, text_dropout=0.0, text_swap_within=0.0, text_swap_across=0.0, text_cut=0.0)
 
     @property
     def text_noise(self) -> TextNoise:

@@ -22,16 +22,6 @@ CAPTIONS: dict[TextName, str] = {
 }
 """The setting that gives each text, in the order in which `--text auto` looks for them."""
 
-# What teaches the gate and hides text belongs to the robust block.
-AS_PUBLISHED: dict[str, Any] = {
-    "gate_loss": 0.0,
-    "text_dropout": 0.0,
-    "text_swap_within": 0.0,
-    "text_swap_across": 0.0,
-    "text_cut": 0.0,
-}
-"""Settings under which `prmf-paper` is trained as published."""
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -52,11 +42,10 @@ class Variant:
         """`ground` with what this variant changes; `captions` is the folder of its text."""
         changes: dict[str, Any] = {"block": self.block, "captions": captions}
         changes["text_source"] = "none" if self.text == "none" else "captions"
-        if self.block == "prmf-paper":
-            changes |= AS_PUBLISHED
         if not self.curriculum:
             changes["stages"] = (all_at_once(ground.stages),)
-        return replace(ground, **changes)
+        settings = replace(ground, **changes)
+        return settings.as_published() if self.block == "prmf-paper" else settings
 
 
 _ARMS: dict[ArmName, Variant] = {

@@ -14,6 +14,7 @@ from pathlib import Path
 import mmlnb
 from mmlnb.cli import main
 from data.command import make_config
+from data.config import PrepareConfig
 from data.taxonomy import load_taxonomy
 from fusion.config import TrainConfig
 from vlm_finetune.config import CaptionConfig, FinetuneConfig
@@ -23,6 +24,7 @@ assert main(['--help']) == 0
 assert load_taxonomy('neuroblastic-tumours').class_names[-1] == 'GN'
 for name, config in (('finetune', FinetuneConfig), ('caption', CaptionConfig), ('train', TrainConfig)):
     make_config(config, name=name, config='paper', manifest='m', out='o')
+make_config(PrepareConfig, name='prepare', config='paper', source='s', out='o')
 assert find_model('tiny').is_relative_to(sys.argv[1])
 """
 

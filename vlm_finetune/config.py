@@ -33,7 +33,9 @@ class FinetuneConfig:
     epochs: float = 5.0
     """Passes over the training pairs."""
     learning_rate: float = 1e-4
-    """Peak learning rate of AdamW; it warms up linearly and falls along a cosine."""
+    """Peak learning rate of AdamW."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls to 0, once it has warmed up linearly."""
     warmup_share: float = 0.03
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = 0.0

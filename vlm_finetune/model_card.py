@@ -45,7 +45,7 @@ def adapter_card(
             "",
             "## Settings\n",
             f"- {_settings(config)}",
-            f"- {config.epochs:g} epochs, AdamW at {config.learning_rate:g} (cosine, warm-up "
+            f"- {config.epochs:g} epochs, AdamW at {config.learning_rate:g} ({config.schedule}, warm-up "
             f"{config.warmup_share:g}), batch {config.batch_size} × accumulation {config.accumulation} per device, "
             f"seed {config.seed}\n",
             "## Figures\n",

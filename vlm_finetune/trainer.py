@@ -153,7 +153,7 @@ def _arguments(config: FinetuneConfig, *, evaluated: bool, precision: Precision)
         output_dir=str(config.out / FOLDER),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup_share,
         weight_decay=config.weight_decay,
         per_device_train_batch_size=config.batch_size,

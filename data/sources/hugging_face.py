@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from data.errors import InputError
 from data.problems import one_line
 from data.sources.entry import source_of
+from data.sources.joined import Table, join_tables
 from data.sources.json_file import read_json
-from data.sources.row import Source, SourceRow
+from data.sources.row import Source
 from data.sources.table import read_table
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def read_dataset_folder(folder: Path, images: Path) -> Source:
             return _read(folder, lambda: load_dataset(str(folder), cache_dir=cache), images)
     raise InputError(
         f"{folder}: holds no dataset; expected what save_to_disk wrote, {' or '.join(METADATA)} beside images, "
-        "or Parquet files"
+        "a CSV beside the folder `images`, or Parquet files"
     )
 
 
@@ -82,21 +83,9 @@ def _metadata(folder: Path) -> list[Path]:
 
 def _image_folder(folder: Path, files: list[Path]) -> Source:
     """Rows of the metadata files; several of them are the splits that their folders are named after."""
-    rows: list[SourceRow] = []
-    columns, found = dict[str, None](), dict[str, None]()
-    for file in files:
-        source = METADATA[file.name](file)
-        split = SPLIT_OF[file.parent.name] if len(files) > 1 else ""
-        for row in source.rows:
-            where = f"{file.relative_to(folder).as_posix()}, {row.where}"
-            if row.fault is None:
-                name = (file.parent.relative_to(folder) / row.file_name).as_posix()
-                rows.append(replace(row, where=where, file_name=name, split=row.split or split))
-            else:
-                rows.append(replace(row, where=where))
-        columns |= dict.fromkeys((*source.columns, *(["split"] if split else [])))
-        found |= dict.fromkeys(source.found)
-    return Source(folder, folder, tuple(rows), columns=tuple(columns), found=tuple(found))
+    splits = [SPLIT_OF[file.parent.name] if len(files) > 1 else "" for file in files]
+    tables = [Table(file, METADATA[file.name](file), split) for file, split in zip(files, splits, strict=True)]
+    return join_tables(folder, tables, image=lambda file, name: file.parent / name)
 
 
 def _read(folder: Path, load: Callable[[], Any], images: Path) -> Source:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.sources.hugging_face import read_cached_dataset, read_dataset_folder
+from data.sources.image_sets import find_image_sets, read_image_sets
 from data.sources.json_file import read_json
 from data.sources.row import Source
 from data.sources.table import read_table
@@ -19,7 +20,8 @@ READERS: dict[str, Callable[[Path], Source]] = {
 }
 FORMS = (
     "a CSV with the columns file_name, patient_id, label; JSON or JSON Lines with `messages`, `conversations` or "
-    "file_name in each entry; the folder of a Hugging Face dataset, or its OWNER/NAME in the hub's cache"
+    "file_name in each entry; a folder with `images` and a CSV, or of such folders; the folder of a Hugging Face "
+    "dataset, or its OWNER/NAME in the hub's cache"
 )
 _DATASET_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -34,6 +36,8 @@ def read_source(path: Path, *, images: Path) -> Source:
         InputError: there is no such thing, or it has none of the known forms.
     """
     if path.is_dir():
+        if sets := find_image_sets(path):
+            return read_image_sets(path, sets)
         return read_dataset_folder(path, images)
     if not path.is_file():
         if _DATASET_NAME.fullmatch(path.as_posix()) and path.suffix.lower() not in READERS:

@@ -29,16 +29,6 @@ def test_alpha_of_the_paper_is_flat_then_climbs_every_ten_epochs_then_one() -> N
     assert {third.alpha(epoch) for epoch in range(50)} == {1.0}
 
 
-def test_the_paper_preset_is_the_paper() -> None:
-    config = make_config(TrainConfig, name="train", config="paper", manifest=Path("m"), out=Path("o"))
-    assert config.stages == PAPER_STAGES
-    assert sum(stage.epochs for stage in config.stages) == 150
-    assert (config.image_tower, config.text_tower, config.block) == ("vgg16", "bert-base-uncased", "prmf-paper")
-    assert (config.batch_size, config.learning_rate, config.seed, config.weight_decay) == (32, 1e-4, 2024, 0.0)
-    assert config.gate_loss == 0.0
-    assert (config.augment, config.balance, config.text_noise.total) == ((), "none", 0.0)
-
-
 def test_the_tiny_preset_has_the_three_stages_and_reaches_one() -> None:
     config = make_config(TrainConfig, name="train", config="tiny", manifest=Path("m"), out=Path("o"))
     assert [stage.freeze for stage in config.stages] == [("text",), (), ("image", "text")]

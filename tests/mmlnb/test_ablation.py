@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from data.errors import InputError
 from fusion.weighted_measures import HIGHER_IS_BETTER
 from mmlnb.ablation import ablate
 from mmlnb.commands import COMMANDS
-from mmlnb.config import AblateConfig
+from mmlnb.config import AblateConfig, ArmName
 
 ARMS = ("image-only", "finetuned-text", "crossfitted-text", "prmf")
 OUTPUTS = ("ablation.csv", "ablation.json", "ablation.png")
@@ -205,3 +206,25 @@ def test_patches_without_slides_are_said_and_image_only_needs_no_captions(
     assert content["arms"]["image-only"]["slides"] is None
     assert content["left_out"] == {"prmf": "no captions were given"}
     assert set(pd.read_csv(tmp_path / "out" / "ablation.csv")["level"]) == {"patch"}
+
+
+@pytest.mark.slow
+def test_with_all_captions_every_arm_is_trained_as_its_name_says(config: AblateConfig, tmp_path: Path) -> None:
+    folder = config.manifest.parent
+    captions = {"base_captions": folder / "captions-base", "captions": folder / "captions-finetuned"}
+    arms = get_args(ArmName)
+    out = ablate(replace(config, **captions, arms=arms, seeds=(1,), out=tmp_path / "out"))
+    content = json.loads((out / "ablation.json").read_text())
+    assert (tuple(content["arms"]), content["left_out"]) == (arms, {})
+    assert {arm for arm, one in content["arms"].items() if one["same_runs_as"]} == {"prmf"}
+    runs = {path.name: path / "seed-1" / "train" for path in (out / "runs").iterdir()}
+    assert len(runs) == 8
+    stages = {name: list(pd.read_csv(run / "history.csv")["stage"].unique()) for name, run in runs.items()}
+    assert stages.pop("prmf-crossfitted-text-no-curriculum") == ["all at once"]
+    assert set(map(tuple, stages.values())) == {("image", "joint", "fusion")}
+    blocks = {name: json.loads((run / "model" / "fusion.json").read_text())["block"] for name, run in runs.items()}
+    assert set(blocks.values()) == {"image-only", "text-only", "concatenation", "prmf-paper", "prmf"}
+    assert all(name.startswith(block) for name, block in blocks.items())
+    # Each text is another one: the same block on three of them gives three models.
+    by_text = [content["arms"][f"{text}-text"]["patches"]["measures"] for text in ("base", "finetuned", "crossfitted")]
+    assert len({measures["log_loss"]["mean"] for measures in by_text}) == 3

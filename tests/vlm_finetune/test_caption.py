@@ -13,7 +13,7 @@ from data.command import make_config
 from data.errors import InputError
 from vlm_finetune.caption import caption, read_captions
 from vlm_finetune.captioner import Captioner
-from vlm_finetune.config import CaptionConfig, FinetuneConfig
+from vlm_finetune.config import CaptionConfig
 from vlm_finetune.decoding import Caption
 from vlm_finetune.patch_source import Patch
 
@@ -210,20 +210,6 @@ def test_a_folder_without_captions_is_named(tmp_path: Path) -> None:
 def test_the_presets_load(preset: str, tmp_path: Path) -> None:
     config = make_config(CaptionConfig, name="caption", config=preset, manifest=tmp_path / "m", out=tmp_path)
     assert (config.model == "tiny") == (preset == "tiny")
-
-
-def test_the_paper_preset_decodes_as_the_paper_does(tmp_path: Path) -> None:
-    config = make_config(CaptionConfig, name="caption", config="paper", manifest=tmp_path / "m", out=tmp_path)
-    decoding = (config.max_new_tokens, config.temperature, config.top_p, config.top_k, config.repetition_penalty)
-    assert decoding == (256, 0.3, 0.9, 50, 1.2)
-
-
-def test_the_paper_captions_with_the_prompt_it_trains_with(tmp_path: Path) -> None:
-    given = {"manifest": tmp_path / "m", "out": tmp_path}
-    training = make_config(FinetuneConfig, name="finetune", config="paper", **given)
-    captioning = make_config(CaptionConfig, name="caption", config="paper", **given)
-    for field in ("model", "system", "question", "image_px"):
-        assert getattr(captioning, field) == getattr(training, field)
 
 
 def test_alternatives_are_kept_beside_the_text_and_do_not_change_it(config: Callable[..., CaptionConfig]) -> None:

@@ -1,5 +1,6 @@
 """Fine-tuning: what comes out is what was trained, and bad input is named before a model is loaded."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -111,6 +112,17 @@ def test_another_taxonomy_or_base_under_the_same_name_is_another_run(
         finetune(given)
 
 
+@pytest.mark.parametrize(("schedule", "shares"), [("linear", [1, 2 / 3, 1 / 3]), ("cosine", [1, 0.75, 0.25])])
+def test_the_learning_rate_falls_as_the_schedule_says(
+    config: Callable[..., FinetuneConfig], schedule: str, shares: list[float]
+) -> None:
+    out = finetune(config(epochs=3, batch_size=8, learning_rate=1e-4, warmup_share=0.0, schedule=schedule))
+    with (out / "history.csv").open(newline="") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([1e-4 * share for share in shares])
+    assert f"({schedule}, warm-up 0)" in (out / "adapter" / "README.md").read_text()
+
+
 def test_a_mark_that_was_cut_short_is_named(config: Callable[..., FinetuneConfig], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"key": "0a')
@@ -163,17 +175,6 @@ def test_a_folder_with_other_files_is_refused(config: Callable[..., FinetuneConf
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         finetune(config())
-
-
-def test_the_paper_preset_holds_the_numbers_of_the_paper(tmp_path: Path) -> None:
-    config = make_config(FinetuneConfig, name="finetune", config="paper", manifest=tmp_path / "m", out=tmp_path)
-    assert config.model == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert (config.lora_rank, config.lora_alpha, config.lora_dropout) == (64, 16, 0.05)
-    assert (config.epochs, config.learning_rate, config.batch_size, config.accumulation) == (5, 1e-4, 4, 4)
-    assert (config.max_length, config.image_px, config.dtype) == (8192, 256, "bfloat16")
-    assert config.gradient_checkpointing
-    assert not config.lora_vision
-    assert not config.lora_projector
 
 
 @pytest.mark.parametrize("preset", ["tiny", "qwen2.5-vl-7b"])
