@@ -46,6 +46,8 @@ class Ablation:
             lines.append(f"no differences, since {IMAGE_ARM} is not among the arms")
         if not self.has_slides:
             lines.append("no slides, since no patch names its slide (slide_id)")
+        left_out = self.arms[0].trained.slides_left_out
+        lines += [f"{count} slides are not counted: {reason.replace('_', ' ')}" for reason, count in left_out.items()]
         missing = {one.arm: one.trained.missing_text for one in self.arms if one.trained.variant.text != "none"}
         lines += [f"{arm}: {count} patches have no text" for arm, count in missing.items() if count]
         resumed = [one.arm for one in self.arms if any(run.cost.resumed for run in one.trained.runs)]

@@ -28,6 +28,8 @@ class Trained:
     """What the fused model called; slides only where patches name them."""
     missing_text: int
     """Patches without text among those that were tested."""
+    slides_left_out: Mapping[str, int]
+    """Slides that are not counted, by reason."""
 
     @property
     def seconds(self) -> dict[str, float | None]:
@@ -59,12 +61,14 @@ def read_trained(runs: Sequence[Run], resamples: Resamples) -> Trained:
     """
     rows: dict[Level, dict[int, Classified]] = {"patches": {}}
     missing = 0
+    left_out: dict[str, int] = {}
     for run in runs:
         predictions = read_predictions(run.evaluation.out)
         missing = int((~predictions.has_text).sum())
         rows["patches"][run.seed] = predictions.classified("fused")
         slides = group_slides(predictions)
         if slides is not None:
+            left_out = {reason: count for reason, count in slides.left_out.items() if count}
             for vote, called in call_slides(slides, predictions, "fused").items():
                 rows.setdefault(vote, {})[run.seed] = called
     return Trained(
@@ -72,6 +76,7 @@ def read_trained(runs: Sequence[Run], resamples: Resamples) -> Trained:
         runs=runs,
         levels={level: resamples.draw(by_seed) for level, by_seed in rows.items()},
         missing_text=missing,
+        slides_left_out=left_out,
     )
 
 

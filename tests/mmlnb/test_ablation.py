@@ -12,6 +12,7 @@ from coloured_patches import write_coloured, write_short_curriculum
 
 import fusion.fit
 from data.errors import InputError
+from data.manifest import read_manifest, write_manifest
 from fusion.weighted_measures import HIGHER_IS_BETTER
 from mmlnb.ablation import ablate
 from mmlnb.commands import COMMANDS
@@ -186,6 +187,22 @@ def test_other_settings_captions_or_rows_are_refused_before_anything_is_trained(
         ablate(replace(copied, crossfitted_captions=empty))
     with pytest.raises(InputError, match="no such manifest"):
         ablate(replace(copied, manifest=tmp_path / "absent.parquet"))
+
+
+def test_slides_that_are_not_counted_are_said(config: AblateConfig, finished: Path, tmp_path: Path) -> None:
+    frame = read_manifest(config.manifest)
+    frame["image"] = [str((config.manifest.parent / image).resolve()) for image in frame["image"]]
+    tested = frame["split"] == "test"
+    # One slide of two patients among six of one each.
+    shared = frame["slide_id"].isin(["test-D-0.svs", "test-D-1.svs"])
+    frame.loc[tested & shared, "slide_id"] = "both.svs"
+    write_manifest(frame, tmp_path / "patches.parquet")
+    out = ablate(
+        replace(config, manifest=tmp_path / "patches.parquet", out=tmp_path / "out", arms=("image-only",), seeds=(1,))
+    )
+    content = json.loads((out / "ablation.json").read_text())
+    assert content["arms"]["image-only"]["slides"]["mean"]["rows"] == 4
+    assert "1 slides are not counted: several patients" in content["notes"]
 
 
 def test_patches_without_slides_are_said_and_image_only_needs_no_captions(
