@@ -15,7 +15,7 @@ DEMO ?= runs/demo
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-robustness bench-osteosarcoma clean
+.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-robustness bench-osteosarcoma bench-report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,7 +64,7 @@ test-slow: $(VENV)/.installed-dev ## run the tests that take minutes
 test-spawn: $(VENV)/.installed-dev ## run the tests with processes started as on Windows and macOS
 	$(BIN)/pytest --start-method spawn $(ARGS)
 
-bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation ## run all benchmarks that need no finished demo
+bench: bench-tissue bench-tiles bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-report ## run all benchmarks that need no finished demo
 
 bench-tiles: $(VENV)/.installed-dev ## speed and memory of reading tiles, beside bare OpenSlide
 	$(BIN)/python benchmarks/tiles.py $(ARGS)
@@ -98,6 +98,9 @@ bench-robustness: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what wrong text do
 
 bench-osteosarcoma: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what off-domain text does to the fusion on real tissue
 	$(BIN)/python benchmarks/osteosarcoma.py $(DEMO) $(ARGS)
+
+bench-report: $(VENV)/.installed-dev ## how long the report of 200 slides takes to write, and how large it is
+	$(BIN)/python benchmarks/report.py $(ARGS)
 
 clean: ## remove .venv and caches, keep runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

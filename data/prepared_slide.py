@@ -85,7 +85,7 @@ def prepare_slide(path: Path, slide_id: str, request: SlideRequest, _: np.ndarra
         return PreparedSlide(
             slide=slide,
             overview=overview,
-            thumbnail=_thumbnail(slide, overview),
+            thumbnail=slide_thumbnail(slide, overview),
             tissue=tissue,
             plan=plan,
             stain=_stain(slide, plan, request.reference) if request.reference else None,
@@ -101,7 +101,8 @@ def _plan(slide: Slide, tissue: TissueMask, request: SlideRequest) -> TilePlan:
     return plan_given_tiles(slide, request.coordinates, target_mpp=request.target_mpp, tile_px=request.tile_px)
 
 
-def _thumbnail(slide: Slide, overview: Overview) -> np.ndarray:
+def slide_thumbnail(slide: Slide, overview: Overview) -> np.ndarray:
+    """RGB uint8 (H, W, 3) of the whole slide, THUMBNAIL_PX on the longer side where the slide has as many."""
     height, width = overview.pixels.shape[:2]
     if max(width, height) <= THUMBNAIL_PX:
         return slide.thumbnail(THUMBNAIL_PX)

@@ -63,6 +63,7 @@ def fit_stage(run: Training, stage: Stage, *, progress: Progress, checkpoints: C
         record = {"stage": stage.name, "epoch": epoch + 1, "alpha": alpha, **losses}
         record |= {"val_balanced_accuracy": fused, "val_loss": scores.loss, "val_stage_loss": scores.stage_loss}
         record |= {f"val_{arm}_balanced_accuracy": scores.balanced_accuracy[arm] for arm in ("image", "text")}
+        record |= scores.gate
         progress.history.append(record | {"kept": False, "weights": weights})
         # Only the last stage's epochs count: before it the fused classifier is unfinished, and does well by luck alone.
         # Of two with the same balanced accuracy the surer one is kept; test rows have no say.

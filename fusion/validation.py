@@ -13,6 +13,8 @@ from fusion.encode import share
 from fusion.metrics import balanced_accuracy
 from fusion.training import Training
 
+GATE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -24,6 +26,8 @@ class Scores:
     """Cross-entropy of the fused logits, every row weighing the same."""
     stage_loss: float
     """alpha CE(fused) + (1 - alpha) CE(image) at the stage's closing alpha."""
+    gate: dict[str, float | None]
+    """`val_gate_q05` and so on: the GATE_QUANTILES of the gate over the rows that have a text; None where none has."""
 
 
 @torch.no_grad()
@@ -66,6 +70,16 @@ def score(run: Training, output: FusionOutput, *, stage: Stage) -> Scores:
         "image": arm_score(output.image, every),
         "text": arm_score(output.text, with_text),
     }
-    found = Scores(scores, loss=round(fused, 6), stage_loss=round(stage_loss, 6))
+    gate = gate_quantiles(output.gate.cpu().numpy()[with_text])
+    found = Scores(scores, loss=round(fused, 6), stage_loss=round(stage_loss, 6), gate=gate)
     # What is decided by the scores must be decided alike: one process's last digit holds for all.
     return broadcast_object_list([found])[0]
+
+
+def gate_quantiles(gate: np.ndarray) -> dict[str, float | None]:
+    """Where the gate (N,) of the rows with a text lies, by the column of history.csv; N may be 0."""
+    values = np.quantile(gate.astype(np.float64), GATE_QUANTILES) if len(gate) else [None] * len(GATE_QUANTILES)
+    return {
+        f"val_gate_q{100 * share:02.0f}": None if value is None else round(float(value), 6)
+        for share, value in zip(GATE_QUANTILES, values, strict=True)
+    }

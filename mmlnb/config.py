@@ -109,9 +109,11 @@ class ReportConfig:
     """Write the HTML report of a run folder."""
 
     run: Path
-    """Folder with the sub-folders evaluate/ and infer/ (either may be missing), as `demo` makes it."""
+    """Folder with the sub-folders evaluate/, infer/, train/ and finetune/ (any may be missing), as `demo` makes it."""
     out: Path | None = None
     """Folder for the report; `report` inside the run if not given."""
+    slide_pages: bool = False
+    """Also write the pages of the called slides again, from the files that `infer` left and the slides themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)

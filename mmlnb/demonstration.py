@@ -202,10 +202,8 @@ def demo(config: DemoConfig) -> Path:
         write_json(done, {"seconds": seconds, "peak_rss_gb": peak})
     summary = run.summary(seconds, peak)
     write_json(config.out / "summary.json", summary)
-    page = report(ReportConfig(run=config.out))
     print(_table(summary))
-    print(f"Report: {page}")
-    return page
+    return report(ReportConfig(run=config.out))
 
 
 def _table(summary: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
-"""How often each finding is stated over the patches of a slide."""
+"""How often each finding is stated over the patches of a slide, and in which of them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,18 +11,43 @@ from data.taxonomy import Taxonomy
 class FindingShare:
     """One finding over the described patches of a slide."""
 
+    name: str
     title: str
-    values: dict[str, float]
-    """Value to its share of the described patches; what is missing to 1 was not stated."""
+    patches: dict[str, tuple[int, ...]]
+    """Value to the indices of the patches that state it."""
+    unstated: tuple[int, ...]
+    """Indices of the described patches that say nothing of it."""
+
+    @property
+    def described(self) -> int:
+        """Number of described patches."""
+        return len(self.unstated) + sum(map(len, self.patches.values()))
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Value to its share of the described patches; what is missing to 1 was not stated."""
+        return {value: len(stated) / self.described for value, stated in self.patches.items()}
 
 
-def findings_profile(texts: Sequence[str | None], taxonomy: Taxonomy) -> list[FindingShare]:
-    """Share of each value of each finding over the captions in `texts`; empty when there are none."""
-    stated = [read_findings(text, taxonomy) for text in texts if text is not None]
-    if not stated:
+def read_stated(texts: Sequence[str | None], taxonomy: Taxonomy) -> list[dict[str, str] | None]:
+    """Finding to value as each text states it; None where there is no text."""
+    return [None if text is None else read_findings(text, taxonomy) for text in texts]
+
+
+def findings_profile(stated: Sequence[dict[str, str] | None], taxonomy: Taxonomy) -> list[FindingShare]:
+    """Every finding of the taxonomy over the patches of a slide (see `read_stated`); empty when none is described."""
+    described = [(index, found) for index, found in enumerate(stated) if found is not None]
+    if not described:
         return []
-    profile = []
-    for finding in taxonomy.findings.values():
-        counts = Counter(found.get(finding.name) for found in stated)
-        profile.append(FindingShare(finding.title, {v: counts[v] / len(stated) for v in finding.values}))
-    return profile
+    return [
+        FindingShare(
+            name=name,
+            title=finding.title,
+            patches={
+                value: tuple(index for index, found in described if found.get(name) == value)
+                for value in finding.values
+            },
+            unstated=tuple(index for index, found in described if name not in found),
+        )
+        for name, finding in taxonomy.findings.items()
+    ]

@@ -21,6 +21,7 @@ from data.reader_pool import ReaderPool, ReaderStopped
 from data.tiles import Tile
 from fusion.aggregate import aggregate
 from mmlnb.bundles import Bundle
+from mmlnb.called_slide import just_called
 from mmlnb.config import InferConfig
 from mmlnb.pages.slide_page import write_slide_page
 from mmlnb.partial_results import PartialResults, TakenOver
@@ -152,9 +153,8 @@ class SlideCaller:
                 prediction, partial, self.config.out, encoder=self.pipeline.predictor.model.image_tower.record.name
             )
         write_slide_page(
-            prediction,
-            replace(record, seconds=time.monotonic() - started),
-            output_path(self.config.out, "slides", base.slide),
+            just_called(prediction, replace(record, seconds=time.monotonic() - started)),
+            output_path(self.config.out, "page", base.slide),
             taxonomy=taxonomy,
             notice=self.pipeline.notice,
             read=lambda some: self._read_again(prepared, some, deadline),

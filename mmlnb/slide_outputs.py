@@ -16,24 +16,27 @@ from mmlnb.geojson import slide_geojson
 from mmlnb.partial_results import PartialResults
 from mmlnb.slide_prediction import SlidePrediction
 
-FOLDERS = {
-    "predictions": ".parquet",
-    "tiles": ".parquet",
-    "geojson": ".geojson",
-    "hdf5": ".h5",
-    "slides": ".html",
+OUTPUTS = {
+    "predictions": ("predictions", ".parquet"),
+    "tiles": ("tiles", ".parquet"),
+    "geojson": ("geojson", ".geojson"),
+    "hdf5": ("hdf5", ".h5"),
+    "page": ("slides", ".html"),
+    "page data": ("slides", ".json"),
+    "page table": ("slides", ".csv"),
 }
-"""Folder below the output folder to the suffix that is appended to the slide's id."""
+"""Kind of output to its folder below the output folder, and the suffix that is appended to the slide's id."""
 
 
 def output_path(out: Path, kind: str, slide_id: str) -> Path:
-    """Where the output `kind` (a key of FOLDERS) of a slide lies."""
-    return out / kind / f"{slide_id}{FOLDERS[kind]}"
+    """Where the output `kind` (a key of OUTPUTS) of a slide lies."""
+    folder, suffix = OUTPUTS[kind]
+    return out / folder / f"{slide_id}{suffix}"
 
 
 def remove_outputs(out: Path, slide_id: str) -> None:
     """Remove what an earlier file of the same name, or an attempt that was cut off, left behind."""
-    for kind in FOLDERS:
+    for kind in OUTPUTS:
         path = output_path(out, kind, slide_id)
         path.unlink(missing_ok=True)
         if path.parent.is_dir():

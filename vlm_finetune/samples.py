@@ -1,6 +1,5 @@
 """Descriptions of a fixed handful of validation patches: text beside the picture, and a score of their findings."""
 
-import html
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from vlm_finetune.finding_scores import FindingScores, finding_macro_f1
 from vlm_finetune.generate import generate
 from vlm_finetune.pairs import Pair
 from vlm_finetune.prompt import PatchPrompt
+from vlm_finetune.written_samples import cell_of
 
 _BATCH = 16
 
@@ -47,8 +47,8 @@ class Samples:
             picture = quote(Path(os.path.relpath(pair.image.resolve(), path.parent.resolve())).as_posix())
             written = caption.text or f"({caption.error})"
             lines.append(
-                f'| <img src="{picture}" width="224" alt=""><br>{_cell(pair.patch_id)} '
-                f"| {_cell(pair.description)} | {_cell(written)} |"
+                f'| <img src="{picture}" width="224" alt=""><br>{cell_of(pair.patch_id)} '
+                f"| {cell_of(pair.description)} | {cell_of(written)} |"
             )
         write_text(path, "\n".join(lines) + "\n")
 
@@ -102,9 +102,3 @@ class SampleWriter:
         if state.is_main_process:
             self.latest.write(self.folder / f"step-{step:06d}.md")
         return self.latest
-
-
-def _cell(text: str) -> str:
-    """`text` as it is, in a cell of a Markdown table: what a model writes may hold anything."""
-    safe = html.escape(text).replace("|", "&#124;").replace("\\", "&#92;").replace("`", "&#96;")
-    return "<br>".join(safe.split("\n"))

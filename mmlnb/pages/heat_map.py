@@ -8,8 +8,8 @@ import numpy as np
 
 from data.taxonomy import Taxonomy
 from data.tiles import Tile
+from mmlnb.called_slide import CalledSlide
 from mmlnb.palette import REASON_COLOURS, class_colours
-from mmlnb.slide_prediction import SlidePrediction
 
 _OUTLINE = (20, 20, 20)
 _GATE_LOW, _GATE_HIGH = np.array([255, 255, 255]), np.array([88, 24, 120])
@@ -29,26 +29,26 @@ class SlideMaps:
     """Every tile that was left out for more than being glass, in the colour of the reason."""
 
 
-def draw_maps(prediction: SlidePrediction, taxonomy: Taxonomy) -> SlideMaps:
+def draw_maps(slide: CalledSlide, taxonomy: Taxonomy) -> SlideMaps:
     """Draw the maps of a slide."""
-    thumbnail = prediction.prepared.thumbnail
-    scale = prediction.prepared.slide.dimensions[0] / thumbnail.shape[1]
+    thumbnail = slide.thumbnail
+    scale = slide.width / thumbnail.shape[1]
     outline = thumbnail.copy()
-    for piece in prediction.prepared.tissue.outlines():
+    for piece in slide.outlines:
         rings = [np.round(ring / scale).astype(np.int32) for ring in (piece.exterior, *piece.holes)]
         cv2.polylines(outline, rings, isClosed=True, color=_OUTLINE, thickness=2, lineType=cv2.LINE_AA)
-    colours = np.array(list(class_colours(taxonomy).values()))[prediction.fused.argmax(axis=1)]
-    chance = 1 / prediction.fused.shape[1]
-    certainty = (prediction.fused.max(axis=1) - chance) / (1 - chance)
-    gate = prediction.gate[:, None]
-    left_out = [(tile, reason) for tile, reason in prediction.left_out() if reason in REASON_COLOURS]
+    colours = np.array(list(class_colours(taxonomy).values()))[slide.fused.argmax(axis=1)]
+    chance = 1 / slide.fused.shape[1]
+    certainty = (slide.fused.max(axis=1) - chance) / (1 - chance)
+    gate = slide.gate[:, None]
+    left_out = [(tile, reason) for tile, reason in slide.left_out if reason in REASON_COLOURS]
     return SlideMaps(
         outline=outline,
-        classes=_paint(thumbnail, scale, prediction.tiles, colours, opacity=0.25 + 0.6 * certainty),
+        classes=_paint(thumbnail, scale, slide.tiles, colours, opacity=0.25 + 0.6 * certainty),
         gates=_paint(
             thumbnail,
             scale,
-            prediction.tiles,
+            slide.tiles,
             _GATE_LOW * (1 - gate) + _GATE_HIGH * gate,
             opacity=np.full(len(gate), 0.85),
         ),

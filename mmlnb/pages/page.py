@@ -36,9 +36,24 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _figure
+    environment.filters["interval"] = _interval
+    environment.filters["cell"] = _cell
     environment.filters["percent"] = lambda share: f"{share:.0%}"
     return environment
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(value: tuple[float, float] | list[float] | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value[0]:.{digits}f} to {value[1]:.{digits}f}"
+
+
+def _cell(value: object) -> str:
+    """A value of a table as it stands in a file: whole numbers and words as they are."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

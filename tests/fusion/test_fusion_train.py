@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,6 +18,7 @@ from data.precision_state import forget_precision
 from fusion.config import TrainConfig
 from fusion.curriculum import Stage
 from fusion.train import train
+from fusion.validation import gate_quantiles
 
 SHORT = (Stage(name="image", epochs=1, freeze=("text",), alpha_from=0.3), Stage(name="joint", epochs=2))
 
@@ -71,6 +73,17 @@ def test_history_shows_alpha_and_stages_advance(trained: Path) -> None:
     assert list(history["stage"]) == ["image"] * 2 + ["joint"] * 4 + ["fusion"] * 2
     assert list(history["alpha"]) == [0.3, 0.3, 0.3, 0.65, 1.0, 1.0, 1.0, 1.0]
     assert list(history["epoch"]) == list(range(1, 9))
+
+
+def test_history_tells_where_the_gate_of_the_patches_with_a_text_lies(trained: Path) -> None:
+    history = pd.read_csv(trained / "history.csv")
+    quantiles = history[[f"val_gate_q{share}" for share in ("05", "25", "50", "75", "95")]].to_numpy()
+    # A patch without a text has a gate of 0, and would show as the lowest.
+    assert (quantiles > 0).all() and (quantiles < 1).all()
+    assert (np.diff(quantiles, axis=1) >= 0).all()
+    assert len({tuple(row) for row in quantiles}) > 1
+    assert gate_quantiles(np.linspace(0, 1, 101, dtype=np.float32))["val_gate_q25"] == 0.25
+    assert set(gate_quantiles(np.zeros(0, dtype=np.float32)).values()) == {None}
 
 
 def test_the_last_stages_best_epoch_by_validation_is_the_one_that_is_kept(trained: Path) -> None:

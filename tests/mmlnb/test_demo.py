@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from data.errors import InputError
 from data.manifest import read_manifest
 from mmlnb.config import DemoConfig
 from mmlnb.demonstration import demo
+from mmlnb.finished_slide import open_finished
+from mmlnb.pages.slide_page import write_slide_page
+from mmlnb.slide_record import read_records
 from vlm_finetune.caption import read_captions
 
 STAGES = ("synth", "finetune", "caption", "train", "evaluate", "infer")
@@ -69,14 +73,46 @@ def test_every_slide_has_its_outputs(demo_run: Path) -> None:
 
 
 def test_pages_are_self_contained_and_their_links_lead_somewhere(demo_run: Path) -> None:
-    pages = [demo_run / "report" / "index.html", demo_run / "infer" / "index.html"]
+    pages = [demo_run / name for name in ("report/index.html", "report/training.html", "infer/index.html")]
     pages += (demo_run / "infer" / "slides").glob("*.html")
-    assert len(pages) == 5
+    assert len(pages) == 6
     for page in pages:
         text = page.read_text()
         assert not re.search(r"(?:src|href)=\"https?:", text)
         for link in re.findall(r"<a href=\"([^\"#]+)\"", text):
             assert (page.parent / link).resolve().is_file(), (page, link)
+
+
+def test_pages_of_slides_that_are_written_again_say_the_same(demo_run: Path) -> None:
+    def content() -> dict[str, dict[str, Any]]:
+        files = (demo_run / "infer" / "slides").glob("*.json")
+        return {file.name: json.loads(file.read_text()) for file in sorted(files)}
+
+    before = content()
+    tables = {file.name: pd.read_csv(file) for file in (demo_run / "infer" / "slides").glob("*.csv")}
+    assert len(before) == len(tables) == 3
+    mmlnb.report(demo_run, slide_pages=True)
+    for name, after in content().items():
+        assert after["record"]["slide"] + ".json" == name
+        for what in ("summary", "counts", "patches_for", "patches_against", "tissue_mm2", "tile_px", "image_call"):
+            assert after[what] == before[name][what], what
+        for one, other in zip(after["classes"], before[name]["classes"], strict=True):
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)
+            assert one["interval"] == pytest.approx(other["interval"], abs=1e-6)
+        page = (demo_run / "infer" / "slides" / name).with_suffix(".html").read_text()
+        assert "can no longer be read" not in page
+    for name, table in tables.items():
+        again = pd.read_csv(demo_run / "infer" / "slides" / name)
+        pd.testing.assert_frame_equal(again, table, check_exact=False, atol=1e-4)
+
+
+def test_the_page_of_a_slide_that_has_gone_says_so(demo_run: Path, tmp_path: Path) -> None:
+    folder = replace(open_finished(demo_run / "infer"), slides=tmp_path)
+    slide, read = folder.read(read_records(demo_run / "infer")[0])
+    page = tmp_path / "a.html"
+    write_slide_page(slide, page, taxonomy=folder.bundle.taxonomy, notice="", read=read)
+    assert "The slide can no longer be read here." in page.read_text()
+    assert "The slide&#39;s file is no longer where it was" in page.read_text()
 
 
 def test_a_finished_demo_is_not_run_again_and_another_one_is_refused(
