@@ -102,14 +102,22 @@ def open_finished(folder: Path) -> FinishedFolder:
     if not path.is_file():
         raise InputError(f"{path}: missing; give a folder that `mmlnb infer` wrote")
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    bundle = Path(settings["bundle"])
+    started_in = _working_folder(folder.resolve(), Path(settings["out"]))
+    slides, bundle = (started_in / settings[name] for name in ("slides", "bundle"))
     beside = folder.parent / "bundle"
     return FinishedFolder(
         folder=folder,
-        slides=Path(settings["slides"]),
+        slides=slides,
         reader=settings.get("reader", "auto"),
         bundle=load_bundle(bundle if bundle.is_dir() or not beside.is_dir() else beside),
     )
+
+
+def _working_folder(folder: Path, out: Path) -> Path:
+    """Where inference was started, to which the paths in its settings are relative: `folder` was `out` from there."""
+    if out.is_absolute() or folder.parts[-len(out.parts) :] != out.parts:
+        return Path()
+    return Path(*folder.parts[: -len(out.parts)])
 
 
 def _tiles(rows: pd.DataFrame) -> tuple[Tile, ...]:
