@@ -1,18 +1,18 @@
 """Decode every image of a source, and find those that hold the same pixels."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from data.errors import InputError
 from data.image import read_image
+from data.patch_hashes import pixel_hash
+from data.perceptual_hash import perceptual_hash
 from data.problems import Problems
 
 
@@ -22,8 +22,10 @@ class CheckedImage:
 
     side: int | None
     """Its longer side in px; None where it could not be read."""
-    pixels: str | None
-    """Hash of its size and RGB pixels."""
+    pixel_hash: str | None
+    """Of its size and RGB pixels."""
+    perceptual_hash: str | None = None
+    """Of what it looks like; None where it is too smooth."""
     missing: bool = False
     reason: str = ""
     """Why it could not be read."""
@@ -52,13 +54,13 @@ def note_same_pixels(frame: pd.DataFrame, problems: Problems) -> str | None:
     """Note images that occur under two patients or in two splits; a line about all that occur twice, if any.
 
     Args:
-        frame: the columns where, patch_id, patient_id, split, and pixels (the hash of each image).
+        frame: the columns where, patch_id, patient_id, split, and pixel_hash.
     """
-    same = frame.dropna(subset=["pixels"])
-    same = same[same.duplicated("pixels", keep=False)]
+    same = frame.dropna(subset=["pixel_hash"])
+    same = same[same.duplicated("pixel_hash", keep=False)]
     if same.empty:
         return None
-    groups = same.groupby("pixels", sort=False)
+    groups = same.groupby("pixel_hash", sort=False)
     first = groups.transform("first")
     for column, called in (("split", "split"), ("patient_id", "patient")):
         apart = same[same[column].notna() & (same[column] != first[column])]
@@ -79,6 +81,4 @@ def _check(path: Path) -> CheckedImage:
         # What to do about it is said for all of them together.
         missing = isinstance(error.__cause__, FileNotFoundError)
         return CheckedImage(None, None, missing=missing, reason=str(error).rpartition("; ")[0])
-    hasher = hashlib.sha256(repr(array.shape).encode())
-    hasher.update(np.ascontiguousarray(array).data)
-    return CheckedImage(max(array.shape[:2]), hasher.hexdigest())
+    return CheckedImage(max(array.shape[:2]), pixel_hash(array), perceptual_hash(array))

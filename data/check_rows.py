@@ -50,6 +50,7 @@ def check_rows(source: Source, config: PrepareConfig, taxonomy: Taxonomy, proble
             "description": optional["description"],
             "findings": _findings(optional, taxonomy, problems),
             "split": optional["split"],
+            "site": optional["site"],
         }
     )
     implausible = frame["mpp"].notna() & ~frame["mpp"].between(LOWEST_MPP, HIGHEST_MPP)

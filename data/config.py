@@ -13,10 +13,10 @@ class PrepareConfig:
 
     source: Path
     """CSV with the columns file_name (relative to the CSV), patient_id, label; optional: description, findings (JSON
-    object), slide_id, x, y, mpp, split. The column `class` is read as label. Or JSON (Lines) of chats (`messages`, or
-    LLaVA's `conversations`) with the same names beside; or a folder with `images` and such a CSV, or of such folders
-    (docs/paper.md); or a Hugging Face dataset, as a folder or as OWNER/NAME in the hub's cache. Which of them it is, is
-    recognised."""
+    object), slide_id, x, y, mpp, split, site. The column `class` is read as label. Or JSON (Lines) of chats
+    (`messages`, or LLaVA's `conversations`) with the same names beside; or a folder with `images` and such a CSV, or of
+    such folders (docs/paper.md); or a Hugging Face dataset, as a folder or as OWNER/NAME in the hub's cache. Which of
+    them it is, is recognised."""
     out: Path
     """Manifest to write (.parquet)."""
     taxonomy: str = "neuroblastoma"
@@ -39,6 +39,48 @@ class PrepareConfig:
     """Share of the patients held out for testing; unused when the source gives splits."""
     seed: int = 2024
     """Seed of the split."""
+    by: Literal["patient", "site"] = "patient"
+    """What is never in two splits; with site, whole sites are held out."""
+    site_pattern: str | None = None
+    """Regular expression whose group 1, searched for in patient_id, is the site; for sources without a column site."""
+    near_duplicates: Literal["refuse", "allow"] = "refuse"
+    """Whether patches that are nearly the same picture may be in two splits; those of equal pixels never may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Deal the patients of a manifest into folds, each a manifest of its own, for cross-validation."""
+
+    manifest: Path
+    """Manifest (patches.parquet) as `mmlnb prepare` writes it; the splits in it are replaced."""
+    out: Path
+    """Folder for folds.parquet (who is what in which fold) and fold-1/patches.parquet and so on."""
+    folds: int = 5
+    """Folds; each is tested once."""
+    inner: int = 0
+    """Inner folds of each fold, for choosing settings without its test patients: fold-1/inner-1/patches.parquet and so
+    on, each validated once and without test rows; 0 for none."""
+    by: Literal["patient", "site"] = "patient"
+    """What is never on two sides; with site, whole sites are held out."""
+    site_pattern: str | None = None
+    """Regular expression whose group 1, searched for in patient_id, is the site; for manifests without sites."""
+    splits: tuple[str, ...] = ("train", "val", "test")
+    """Splits whose patients are dealt; [train,val] keeps the test patients of the manifest out of every fold."""
+    val_fraction: float = 0.15
+    """Share of the patients that validates each fold, at least one; they are taken from those it is not tested on."""
+    near_duplicates: Literal["refuse", "allow"] = "refuse"
+    """Whether patches of two patients may be nearly the same picture; those of equal pixels never may."""
+    seed: int = 2024
+    """Seed of the folds."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.folds < 2:
+            raise InputError(f"--folds {self.folds}: give 2 or more")
+        if self.inner < 0 or self.inner == 1:
+            raise InputError(f"--inner {self.inner}: give 2 or more, or 0 for none")
+        if not 0 < self.val_fraction < 1:
+            raise InputError(f"--val_fraction {self.val_fraction:g}: give more than 0 and less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)

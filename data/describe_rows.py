@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from data.leakage import ClassNames
+from data.leakage import ClassNames, count_namings
 from data.manifest import SPLITS
 from data.problems import one_line
 from data.taxonomy import Taxonomy
@@ -26,22 +26,17 @@ def repeated_descriptions(descriptions: pd.Series) -> str | None:
 
 def mask_classes(frame: pd.DataFrame, taxonomy: Taxonomy, *, replace: bool) -> str | None:
     """A line about descriptions that name a class outright, or None; with `replace`, they no longer do."""
-    names = ClassNames(taxonomy)
-    described = frame["description"].dropna()
-    masked = described.map(names.mask)
-    leaking = masked[masked.map(lambda result: bool(result.named))]
-    if leaking.empty:
+    masked = frame["description"].dropna().map(ClassNames(taxonomy).mask)
+    labels = frame["label"][masked.index]
+    line = count_namings([result.named for result in masked], list(labels), taxonomy, what="descriptions")
+    if line is None:
         return None
-    rows_of = Counter(name for result in leaking for name in set(result.named))
-    counts = ", ".join(f"{name} {rows_of[name]}" for name in taxonomy.class_names if rows_of[name])
-    own = sum(frame["label"][index] in result.named for index, result in leaking.items())
-    share = f"{len(leaking)} of {len(described)} descriptions ({len(leaking) / len(described):.0%})"
-    line = f"{share} name a class outright ({counts}; in {own} it is their own)"
     if not replace:
-        return f"leakage: {line}; --mask-classes replaces the words"
+        return f"{line}; --mask-classes replaces the words"
+    leaking = masked[masked.map(lambda result: bool(result.named))]
     frame.loc[leaking.index, "description"] = leaking.map(lambda result: result.text)
     places = sum(len(result.named) for result in leaking)
-    return f"leakage: {line}; replaced in {places} places"
+    return f"{line}; replaced in {places} places"
 
 
 def summary(frame: pd.DataFrame, taxonomy: Taxonomy) -> str:

@@ -1,6 +1,8 @@
-"""Find descriptions that name the class outright, and put a neutral word in its place."""
+"""Find texts that name the class outright, and put a neutral word in its place."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.taxonomy import Subtype, Taxonomy
@@ -60,6 +62,26 @@ class ClassNames:
         if not named:
             return Masked(text, ())
         return Masked(self.repeated.sub(r"\1", "".join([*parts, text[done:]])), tuple(named))
+
+
+def count_namings(
+    named: Sequence[Sequence[str]], labels: Sequence[str | None], taxonomy: Taxonomy, *, what: str
+) -> str | None:
+    """A line about how many texts name a class outright, or None where none does.
+
+    Args:
+        named: the classes that each text names, as `Masked.named` has them.
+        labels: class of each text's patch.
+        what: what the texts are, such as "descriptions".
+    """
+    leaking = [(set(names), label) for names, label in zip(named, labels, strict=True) if names]
+    if not leaking:
+        return None
+    texts_of = Counter(name for names, _ in leaking for name in names)
+    counts = ", ".join(f"{name} {texts_of[name]}" for name in taxonomy.class_names if texts_of[name])
+    own = sum(label in names for names, label in leaking)
+    share = f"{len(leaking)} of {len(named)} {what} ({len(leaking) / len(named):.0%})"
+    return f"leakage: {share} name a class outright ({counts}; in {own} it is their own)"
 
 
 def _patterns(subtype: Subtype, common: set[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The manifest: one row per patch, as Parquet with a fixed schema, checked whenever it is read."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,20 @@ COLUMNS = (
     "description",
     "findings",
     "split",
+    "site",
+    "pixel_hash",
+    "perceptual_hash",
 )
+HASHES = ("pixel_hash", "perceptual_hash")
+LATER_COLUMNS = ("site", *HASHES)
+"""Columns that older manifests lack; read as None."""
 
 
 def features() -> "datasets.Features":
-    """Schema of `patches.parquet`; findings are a list of name and value, since the names are the taxonomy's."""
+    """Schema of `patches.parquet`; findings are a list of name and value, since the names are the taxonomy's.
+
+    `site` is where the patient was treated; `pixel_hash` and `perceptual_hash` are those of the image.
+    """
     from datasets import Features, List, Value
 
     text, whole = Value("string"), Value("int64")
@@ -49,14 +59,21 @@ def features() -> "datasets.Features":
             "description": text,
             "findings": List({"name": text, "value": text}),
             "split": text,
+            "site": text,
+            "pixel_hash": text,
+            "perceptual_hash": text,
         }
     )
 
 
 def write_manifest(frame: pd.DataFrame, path: Path) -> None:
-    """Write `frame` (the columns of `features()`, findings as dict or None) to `path` atomically."""
-    rows = frame.loc[:, list(COLUMNS)].astype(object).where(frame.loc[:, list(COLUMNS)].notna(), None)
-    records = rows.to_dict("records")
+    """Write `frame` (the columns of `features()`, findings as dict or None) to `path` atomically.
+
+    `LATER_COLUMNS` may be missing from it.
+    """
+    absent = [column for column in LATER_COLUMNS if column not in frame.columns]
+    rows = frame.assign(**dict.fromkeys(absent)).loc[:, list(COLUMNS)]
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
     for record in records:
         found = record["findings"]
         record["findings"] = None if found is None else [{"name": str(k), "value": str(v)} for k, v in found.items()]
@@ -77,16 +94,19 @@ def read_manifest(path: Path) -> pd.DataFrame:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a Parquet manifest; make one with `mmlnb prepare`") from error
-    missing = [column for column in COLUMNS if column not in table.column_names]
+    missing = [column for column in COLUMNS if column not in (*table.column_names, *LATER_COLUMNS)]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing; make the manifest with `mmlnb prepare`")
-    frame = table.select(list(COLUMNS)).to_pandas(types_mapper=None)
+    frame = table.select([column for column in COLUMNS if column in table.column_names]).to_pandas(types_mapper=None)
+    for column in set(LATER_COLUMNS) - set(frame.columns):
+        frame[column] = None
+    frame = frame[list(COLUMNS)]
     if frame.empty:
         raise InputError(f"{path}: the manifest has no rows; prepare it again from a folder with images")
     frame["findings"] = [
         None if found is None else {entry["name"]: entry["value"] for entry in found} for found in frame["findings"]
     ]
-    for column in ("image", "slide_id", "patient_id", "label", "description", "split"):
+    for column in ("image", "slide_id", "patient_id", "label", "description", "split", *LATER_COLUMNS):
         frame[column] = frame[column].astype(object).where(frame[column].notna(), None)
     repeated = frame["patch_id"][frame["patch_id"].duplicated()]
     if len(repeated):
@@ -98,18 +118,23 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return frame
 
 
-def check_patients_apart(frame: pd.DataFrame, *, source: Path) -> None:
-    """Raise InputError naming the first patient found in more than one split."""
-    assigned = frame.dropna(subset=["patient_id", "split"])
-    per_patient = assigned.groupby("patient_id")["split"].unique()
+def check_patients_apart(frame: pd.DataFrame, *, source: Path, column: str = "patient_id") -> None:
+    """Raise InputError naming the first patient, or whatever `column` holds, found in more than one split."""
+    assigned = frame.dropna(subset=[column, "split"])
+    per_patient = assigned.groupby(column)["split"].unique()
     shared = per_patient[per_patient.map(len) > 1]
     if len(shared):
-        splits = " and ".join(sorted(shared.iloc[0]))
+        splits, what = " and ".join(sorted(shared.iloc[0])), column.removesuffix("_id")
         raise InputError(
-            f"{source}: patient {shared.index[0]} is in the splits {splits}; put every patient in one split only"
+            f"{source}: {what} {shared.index[0]} is in the splits {splits}; put every {what} in one split only"
         )
 
 
 def image_path(manifest: Path, image: str) -> Path:
     """Absolute path of a patch image; `image` is relative to the manifest's folder."""
     return (manifest.parent / image).resolve()
+
+
+def relative_image(image: Path, home: Path) -> str:
+    """`image` as a manifest in the folder `home` names it."""
+    return Path(os.path.relpath(image.absolute(), home.resolve())).as_posix()

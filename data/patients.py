@@ -2,10 +2,14 @@
 
 import re
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data.config import PrepareConfig
 from data.errors import InputError
+from data.near_duplicates import near_duplicates
 from data.problems import Problems, one_line
 from data.sources.row import Source
 
@@ -34,23 +38,30 @@ def check_patient_settings(source: Source, config: PrepareConfig) -> re.Pattern[
         raise InputError(f"{source.path}: patients are given by {' and by '.join(ways)}; keep one of them")
     if config.patient_pattern is None:
         return None
+    return compile_pattern(config.patient_pattern, option="--patient-pattern", what="patient")
+
+
+def compile_pattern(pattern: str, *, option: str, what: str) -> re.Pattern[str]:
+    """The compiled regular expression whose group 1 is `what`.
+
+    Raises:
+        InputError: not a regular expression, or one without a group.
+    """
     try:
-        pattern = re.compile(config.patient_pattern)
+        compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise InputError(f"--patient-pattern {config.patient_pattern}: not a regular expression ({error})") from error
-    if not pattern.groups:
-        raise InputError(f"--patient-pattern {config.patient_pattern}: put the patient in parentheses, as group 1")
-    return pattern
+        raise InputError(f"{option} {pattern}: not a regular expression ({error})") from error
+    if not compiled.groups:
+        raise InputError(f"{option} {pattern}: put the {what} in parentheses, as group 1")
+    return compiled
 
 
 def assign_patients(
     frame: pd.DataFrame, pattern: re.Pattern[str] | None, config: PrepareConfig, problems: Problems
 ) -> None:
-    """Fill the column patient_id of `frame`, which has patch_id, where and pixels; rows without one are noted."""
+    """Fill the column patient_id of `frame`, which has patch_id, where and the hashes; rows without one are noted."""
     if config.no_patients:
-        # Images with the same pixels stay together: they are the one link that can be seen.
-        same = frame.groupby("pixels")["patch_id"].transform("first")
-        frame["patient_id"] = same.where(frame["pixels"].notna(), frame["patch_id"])
+        frame["patient_id"] = _linked_by_picture(frame)
     elif pattern is not None:
         matches = [pattern.search(name) for name in frame["patch_id"]]
         frame["patient_id"] = [match and (match.group(1) or None) for match in matches]
@@ -59,3 +70,17 @@ def assign_patients(
         problems.add(zip(missed["where"], what, strict=True), "correct the pattern")
     else:
         problems.mark(frame["where"], frame["patient_id"].isna(), "patient_id is empty", "fill it in or remove the row")
+
+
+def _linked_by_picture(frame: pd.DataFrame) -> pd.Series:
+    """The first patch among those that are, or nearly are, the same picture: the one link that can be seen."""
+    same = frame.groupby("pixel_hash")["patch_id"].transform("first")
+    linked = same.where(frame["pixel_hash"].notna(), frame["patch_id"])
+    pairs = near_duplicates(list(frame["perceptual_hash"]), list(linked))
+    number = {patch: index for index, patch in enumerate(linked.unique())}
+    names = np.array(list(number))
+    left, right = ([number[linked.iloc[getattr(pair, end)]] for pair in pairs] for end in ("first", "second"))
+    graph = coo_array((np.ones(len(pairs)), (left, right)), shape=(len(names), len(names)))
+    _, group = connected_components(graph, directed=False)
+    first = dict(zip(group[::-1], names[::-1], strict=True))
+    return linked.map(lambda patch: first[group[number[patch]]])

@@ -1,22 +1,32 @@
 """Labelled patches become a manifest: every row is checked before anything is trained on it."""
 
-import os
 import tempfile
 from pathlib import Path
 
 import pandas as pd
 
+from data.check_duplicates import check_duplicates
 from data.check_images import check_images, note_same_pixels, note_unreadable
 from data.check_rows import check_patients_of_splits, check_rows
 from data.config import PrepareConfig
 from data.describe_rows import mask_classes, repeated_descriptions, summary
 from data.errors import InputError
-from data.manifest import COLUMNS, check_patients_apart, read_manifest, write_manifest
+from data.manifest import (
+    COLUMNS,
+    HASHES,
+    LATER_COLUMNS,
+    check_patients_apart,
+    read_manifest,
+    relative_image,
+    write_manifest,
+)
+from data.near_duplicates import near_duplicates
 from data.patients import assign_patients, check_patient_settings
 from data.problems import Problems
+from data.sites import assign_sites, check_sites, constant_sites
 from data.sources.registry import read_source
 from data.sources.row import Source
-from data.split import assign_splits
+from data.split import assign_splits, assign_splits_by_site
 from data.taxonomy import Taxonomy, load_taxonomy
 
 
@@ -39,7 +49,7 @@ def prepare(config: PrepareConfig) -> Path:
         home = source.base if config.images is None else config.images
         if source.embedded:
             home = _image_folder(config.out)
-        frame["image"] = [_relative(home / name, config.out.parent) for name in frame["file_name"]]
+        frame["image"] = [relative_image(home / name, config.out.parent) for name in frame["file_name"]]
         frame = _split(frame, config).loc[:, list(COLUMNS)]
         known = _is_known(frame, config.out)
         if source.embedded:
@@ -64,7 +74,8 @@ def _checked(source: Source, config: PrepareConfig, taxonomy: Taxonomy) -> pd.Da
     images = check_images([base / name for name in frame["file_name"]])
     note_unreadable(images, frame["where"], problems)
     frame["size_px"] = [image.side for image in images]
-    frame["pixels"] = [image.pixels for image in images]
+    for column in HASHES:
+        frame[column] = [getattr(image, column) for image in images]
     assign_patients(frame, pattern, config, problems)
     check_patients_of_splits(frame, problems)
     notes = [
@@ -86,9 +97,13 @@ def _questions(source: Source) -> str | None:
 
 
 def _split(frame: pd.DataFrame, config: PrepareConfig) -> pd.DataFrame:
-    """`frame` with the splits it gives, or with new ones."""
+    """`frame` with its sites, and with the splits it gives, or with new ones."""
+    frame["site"] = assign_sites(frame, config.site_pattern, source=config.source)
+    if config.by == "site":
+        check_sites(frame, source=config.source)
     if frame["split"].isna().all():
-        frame["split"] = assign_splits(
+        assign = assign_splits_by_site if config.by == "site" else assign_splits
+        frame["split"] = assign(
             # Without classes all patients are dealt alike.
             frame.assign(label=frame["label"].fillna("")),
             val_fraction=config.val_fraction,
@@ -97,7 +112,35 @@ def _split(frame: pd.DataFrame, config: PrepareConfig) -> pd.DataFrame:
             source=config.source,
         )
     check_patients_apart(frame, source=config.source)
+    if config.by == "site":
+        check_patients_apart(frame, source=config.source, column="site")
+    check_duplicates(frame, side="split", source=config.source, near=config.near_duplicates)
+    for note in filter(None, [_near_patients(frame), _too_smooth(frame), constant_sites(frame)]):
+        print(f"{config.source}: {note}")
     return frame
+
+
+def _near_patients(frame: pd.DataFrame) -> str | None:
+    """A line about nearly equal patches of different patients in one split, which other splits may tear apart."""
+    pairs = [
+        (frame["patch_id"][pair.first], frame["patch_id"][pair.second])
+        for pair in near_duplicates(list(frame["perceptual_hash"]), list(frame["patient_id"]))
+        if frame["split"][pair.first] == frame["split"][pair.second]
+    ]
+    if not pairs:
+        return None
+    return (
+        f"{len(pairs)} pairs of patches of different patients are nearly the same picture (first: "
+        f"{' and '.join(pairs[0])}); if they are one patient, give them one patient_id"
+    )
+
+
+def _too_smooth(frame: pd.DataFrame) -> str | None:
+    """A line about images that only equal pixels can tell from a copy, or None."""
+    count = int((frame["pixel_hash"].notna() & frame["perceptual_hash"].isna()).sum())
+    if not count:
+        return None
+    return f"{count} of {len(frame)} images are too smooth to find nearly equal ones; only equal pixels count for them"
 
 
 def _training(frame: pd.DataFrame) -> str:
@@ -110,19 +153,19 @@ def _training(frame: pd.DataFrame) -> str:
     )
 
 
-def _relative(path: Path, home: Path) -> str:
-    return Path(os.path.relpath(path.absolute(), home.resolve())).as_posix()
-
-
 def _is_known(frame: pd.DataFrame, out: Path) -> bool:
-    """Whether `out` holds this manifest; one of other rows is an error, so that a split is never changed unnoticed."""
+    """Whether `out` holds this manifest; one of other rows is an error, so that a split is never changed unnoticed.
+
+    One from before there were sites and hashes is written again with them.
+    """
     if not out.exists():
         return False
+    new, known = frame.astype(object).where(frame.notna(), None), read_manifest(out).astype(object)
     columns = ["patch_id", "patient_id", "label", "description", "split"]
-    known, new = read_manifest(out)[columns], frame[columns].astype(object).where(frame[columns].notna(), None)
-    if known.astype(object).to_dict("records") != new.to_dict("records"):
+    if known[columns].to_dict("records") != new[columns].to_dict("records"):
         raise InputError(f"{out}: holds a manifest of other rows or splits; choose another --out or remove it")
-    return True
+    later = list(LATER_COLUMNS)
+    return bool(known[later].to_dict("records") == new[later].to_dict("records"))
 
 
 def _image_folder(out: Path) -> Path:

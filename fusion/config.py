@@ -77,6 +77,8 @@ class TrainConfig:
     trains."""
     gate_loss: float = 0.0
     """Weight of teaching the gate whether the text helps; 0 leaves it to the fused loss, as published."""
+    near_duplicates: Literal["refuse", "allow"] = "refuse"
+    """Whether patches that are nearly the same picture may be in two splits; those of equal pixels never may."""
     seed: int = 2024
     """Seed of weights, order, augmentation and dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -144,6 +146,8 @@ class EvaluateConfig:
     """Where the text comes from: captions, the manifest's description, or none."""
     split: Literal["train", "val", "test"] = "test"
     """Split to measure on."""
+    near_duplicates: Literal["refuse", "allow"] = "refuse"
+    """Whether patches that are nearly the same picture may have been trained on; those of equal pixels never may."""
     robustness: bool = False
     """Also measure how the calls suffer from wrong text and worse images: robustness.csv, .json and .png."""
     seed: int = 2024

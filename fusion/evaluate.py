@@ -16,24 +16,27 @@ from data.taxonomy import load_taxonomy
 from data.tissue import tissue_share
 from fusion.assessment import Assessment, assess
 from fusion.config import Arm, EvaluateConfig
+from fusion.held_out import check_measured
 from fusion.patches import Patches, read_patches
 from fusion.predictions import ARMS, PREDICTIONS, Predictions, write_predictions
 from fusion.predictor import Predictor
 from fusion.robustness import robustness
 from fusion.robustness_report import REPORT_FILES, write_robustness
 from fusion.slide_level import AGGREGATIONS, call_slides, group_slides
-from fusion.trained_on import check_unseen
+
+LEAKAGE = "leakage.json"
 
 
 def evaluate(config: EvaluateConfig) -> Path:
     """Classify the patches of one split and measure every arm, by patch and by slide; returns `config.out`.
 
-    Writes config.yaml, predictions.parquet and metrics.json (docs/evidence.md has its fields; `text_only` counts the
-    patches that have text), and with `robustness` what wrong text and worse images do to the calls.
+    Writes config.yaml, leakage.json (what was compared with what the model has seen), predictions.parquet and
+    metrics.json (docs/evidence.md has its fields; `text_only` counts the patches that have text), and with `robustness`
+    what wrong text and worse images do to the calls.
 
     Raises:
-        InputError: no finished model, one that has seen these patients, a manifest or captions that cannot be used, or
-            a folder of another evaluation.
+        InputError: no finished model, one that has seen these patients or pictures or whose calibration or captions
+            have, a manifest or captions that cannot be used, or a folder of another evaluation.
     """
     taxonomy_file = config.model / "taxonomy.yaml"
     if not taxonomy_file.is_file():
@@ -46,10 +49,11 @@ def evaluate(config: EvaluateConfig) -> Path:
         taxonomy=load_taxonomy(taxonomy_file),
         splits=(config.split,),
     )
-    check_unseen(config.model, patches, split=config.split)
+    compared = check_measured(config, patches)
     key = evaluation_key(config)
     _claim(config.out, key=key)
     write_text(config.out / "config.yaml", config_yaml(config))
+    write_json(config.out / LEAKAGE, compared)
     predictions = _predict(predictor, patches, config=config)
     write_predictions(config.out / PREDICTIONS, predictions)
     arms = {
@@ -154,7 +158,7 @@ def _claim(out: Path, *, key: str) -> None:
         if held != key:
             raise InputError(f"{out}: holds another evaluation; choose another --out or delete it")
     elif out.exists() and (
-        not out.is_dir() or {path.name for path in out.iterdir()} - {"config.yaml", PREDICTIONS, *REPORT_FILES}
+        not out.is_dir() or {path.name for path in out.iterdir()} - {"config.yaml", PREDICTIONS, LEAKAGE, *REPORT_FILES}
     ):
         raise InputError(f"{out}: holds files that are not of an evaluation; choose another --out or empty it")
 

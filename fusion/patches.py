@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import InputError
+from data.leakage import ClassNames, count_namings
 from data.manifest import image_path, read_manifest
 from data.taxonomy import Taxonomy
 from fusion.captions import read_caption_texts
@@ -68,10 +69,14 @@ def read_patches(
             )
         if image is None:
             raise InputError(f"{manifest}: patch {patch} has no image; prepare the manifest with patch images")
+    texts = _texts(frame, manifest=manifest, captions=captions, text_source=text_source)
+    namings = names_of_classes(texts, list(frame["label"]), taxonomy, text_source=text_source)
+    if namings is not None:
+        logger.warning("%s: %s", manifest if captions is None else captions, namings)
     return Patches(
         ids=list(frame["patch_id"]),
         images=[image_path(manifest, image) for image in frame["image"]],
-        texts=_texts(frame, manifest=manifest, captions=captions, text_source=text_source),
+        texts=texts,
         labels=frame["label"].map(classes).to_numpy(dtype=np.int64),
         splits=frame["split"].to_numpy(dtype=object),
         slides=list(frame["slide_id"]),
@@ -83,6 +88,16 @@ def read_patches(
 def owners(patients: Sequence[str | None], slides: Sequence[str | None], ids: Sequence[str]) -> list[str]:
     """Whose each row is: its patient; where that is unknown its slide, or else nobody's but its own."""
     return [str(patient or slide or one) for patient, slide, one in zip(patients, slides, ids, strict=True)]
+
+
+def names_of_classes(
+    texts: Sequence[str | None], labels: Sequence[str], taxonomy: Taxonomy, *, text_source: TextSource
+) -> str | None:
+    """A line about texts that name a class outright, from which a classifier could read the answer, or None."""
+    names = ClassNames(taxonomy)
+    pairs = [(names.mask(text).named, label) for text, label in zip(texts, labels, strict=True) if text is not None]
+    what = "descriptions" if text_source == "description" else "captions"
+    return count_namings([named for named, _ in pairs], [label for _, label in pairs], taxonomy, what=what)
 
 
 def _texts(frame: "object", *, manifest: Path, captions: Path | None, text_source: TextSource) -> list[str | None]:

@@ -20,7 +20,7 @@ from fusion.config import TrainConfig
 
 RUN = "run.json"
 STATE = "state"
-SETTINGS_WITHOUT_EFFECT = ("out", "workers", "image_memory_gb", "checkpoint_seconds", "features")
+SETTINGS_WITHOUT_EFFECT = ("out", "workers", "image_memory_gb", "checkpoint_seconds", "features", "near_duplicates")
 
 
 @dataclass

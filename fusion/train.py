@@ -21,6 +21,7 @@ from fusion.config import TrainConfig
 from fusion.feed import Feed
 from fusion.fit import fit
 from fusion.frozen import encode_frozen
+from fusion.held_out import check_training, write_seen
 from fusion.images import PatchImages
 from fusion.lora import add_lora, merge_lora
 from fusion.model import FusionModel
@@ -45,7 +46,8 @@ def train(config: TrainConfig) -> Path:
     to the same weights; a finished one is left as it is.
 
     Raises:
-        InputError: a tower without weights, a manifest or captions that cannot be used, or a folder of another run.
+        InputError: a tower without weights, a manifest or captions that cannot be used or whose splits are not apart,
+            or a folder of another run.
     """
     run = setup(config)
     if run is not None:
@@ -85,10 +87,12 @@ def setup(config: TrainConfig) -> Training | None:
         if accelerator.is_main_process:
             tqdm.write(f"{config.out}: already trained with these settings and data; nothing to do")
         return None
+    rows = check_training(config)
     # Other processes must have looked at the folder before it is written to.
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         start(config, key=key, taxonomy_source=taxonomy.source)
+        write_seen(config, rows)
     set_seed(config.seed)
     model = build_model(config, taxonomy=taxonomy, patches=patches).to(accelerator.device)
     for tower in (model.image_tower, model.text_tower):

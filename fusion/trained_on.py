@@ -1,13 +1,18 @@
-"""The patients a model has seen, so that it is not measured on them."""
+"""The patients and pictures a model has seen, so that it is not measured on them."""
 
 import json
 from pathlib import Path
 
-from data.atomic import write_json
+import pandas as pd
+import pyarrow as pa
+
+from data.atomic import atomic, write_json
 from data.errors import InputError
 from fusion.patches import Patches
 
 TRAINED_ON = "trained_on.json"
+PICTURES = "trained_on.parquet"
+_COLUMNS = ["patch_id", "split", "pixel_hash", "perceptual_hash"]
 SEEN_BEFORE = {"train": (), "val": ("train",), "test": ("train", "val")}
 """Splits whose patients may not occur in the one that is measured."""
 
@@ -44,3 +49,25 @@ def check_unseen(folder: Path, patches: Patches, *, split: str) -> None:
                 f"{path}: patient {patient} of the split {split} was seen in training (split {seen[patient]}); "
                 "measure on other patients, or train on a split without them"
             )
+
+
+def write_pictures(folder: Path, frame: pd.DataFrame) -> None:
+    """Write the hashes of the patches of train and val, of all rows `frame` of a manifest."""
+    seen = frame.loc[frame["split"].isin(["train", "val"]), _COLUMNS]
+    with atomic(folder / PICTURES) as temporary:
+        seen.to_parquet(temporary, index=False)
+
+
+def read_pictures(folder: Path) -> pd.DataFrame | None:
+    """What `write_pictures` wrote; None for a model that was trained before it was written.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = folder / PICTURES
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path)[_COLUMNS]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read; delete the folder and train it again") from error

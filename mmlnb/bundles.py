@@ -16,6 +16,7 @@ from fusion.config import EvaluateConfig
 from fusion.evaluate import evaluation_key
 from mmlnb.config import BundleConfig
 from mmlnb.model_card import model_card
+from mmlnb.stain_reference import HELD_OUT, write_held_out
 
 if TYPE_CHECKING:
     from fusion.predictor import Predictor
@@ -138,13 +139,14 @@ def _gather(sources: dict[str, Path], folder: Path) -> None:
 
 
 def _describe(config: BundleConfig, folder: Path, *, mpp: float, tile_px: int) -> None:
-    """Write the model card, and last the index with the hash of every file."""
+    """Write the model card, what was tested on, and last the index with the hash of every file."""
     captioning = yaml.safe_load((config.caption / "config.yaml").read_text(encoding="utf-8"))
     taxonomy = load_taxonomy(folder / "taxonomy.yaml")
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     model = captioning["model"]
     card = model_card(taxonomy, metrics, model=model, mpp=mpp, tile_px=tile_px, notice=config.notice)
     write_text(folder / "README.md", card)
+    write_held_out(folder / HELD_OUT, config.manifest, split=metrics["split"])
     index = BundleIndex(
         schema=SCHEMA,
         model=model,

@@ -76,6 +76,13 @@ COMMANDS = {
             ("source", "out"),
         ),
         Command(
+            "split",
+            "deal the patients of a manifest, or whole sites, into folds and inner folds, a manifest for each",
+            "data.config:SplitConfig",
+            "data.cross_validation:split",
+            ("manifest", "out"),
+        ),
+        Command(
             "tile",
             "list the tissue of slides as patches, for `caption --slides`; nothing is cut out",
             "data.config:TileConfig",

@@ -25,6 +25,7 @@ from mmlnb.slide_call import SlideCaller, is_disk_full
 from mmlnb.slide_manifest import SlideOverride, read_slide_manifest
 from mmlnb.slide_prediction import SlidePipeline
 from mmlnb.slide_record import SlideRecord, find_record, printable, write_record
+from mmlnb.stain_reference import HELD_OUT, check_stain_reference
 
 SOME_NOT_CALLED = 3
 # Between two looks at the slides that other processes are at.
@@ -50,6 +51,8 @@ def infer(config: InferConfig) -> int:
         raise InputError(f"--coordinates {config.coordinates}: no such folder; give that of the HDF5 files")
     if config.stain_reference is not None and config.normalise == "none":
         raise InputError(f"--stain-reference {config.stain_reference}: give --normalise macenko or reinhard with it")
+    if config.stain_reference is not None:
+        check_stain_reference(config.stain_reference, slides=paths.values(), held_out=config.bundle / HELD_OUT)
     reference = None if config.normalise == "none" else reference_stain(config.normalise, config.stain_reference)
     _claim(config, bundle, reference)
     pipeline = SlidePipeline(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.atomic import digest, write_text
+from data.caption_writers import write_writers
 from data.captions import PATTERN, part_number, read_captions
 from data.claim import check_claim, claim
 from data.command import config_yaml, run_command
@@ -21,6 +22,7 @@ from vlm_finetune.copies import Copies
 from vlm_finetune.near_copies import fresh_of_stretch, stretches, whole_stretches
 from vlm_finetune.patch_source import Patch, own_rows, read_patches
 from vlm_finetune.unseen import Place, Row, choose_adapters
+from vlm_finetune.writers import find_writers
 
 if TYPE_CHECKING:
     from vlm_finetune.decoding import Decoding
@@ -53,6 +55,7 @@ def caption(config: CaptionConfig) -> Path:
     state.wait_for_everyone()
     if state.is_main_process:
         claim(config.out, key=key)
+        write_writers(config.out, find_writers(config.model, [adapter for adapter, _ in shares]))
     state.wait_for_everyone()
     # Every process reads what is there before any writes, so that all number their parts from the same place.
     known = ("patch_id", "key", "error")

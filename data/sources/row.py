@@ -18,6 +18,7 @@ NAMES = {
     "y": ("y",),
     "mpp": ("mpp",),
     "split": ("split",),
+    "site": ("site",),
 }
 
 
@@ -55,6 +56,8 @@ class SourceRow:
     y: str = ""
     mpp: str = ""
     split: str = ""
+    site: str = ""
+    """Where the patient was treated."""
     question: str = ""
     """What a conversation asked; only counted, since fine-tuning asks with its own prompt."""
     fault: Fault | None = None

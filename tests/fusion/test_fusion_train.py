@@ -45,6 +45,7 @@ def test_training_learns_and_leaves_a_whole_folder(trained: Path) -> None:
         "run.json",
         "taxonomy.yaml",
         "trained_on.json",
+        "trained_on.parquet",
     }
     assert json.loads((trained / "trained_on.json").read_text()) == {
         split: [f"{split}-{label}" for label in ("D", "PD", "UD")] for split in ("train", "val")

@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import mmlnb
 from data.errors import InputError
+from data.manifest import read_manifest
 
 
 @pytest.fixture
@@ -25,6 +27,8 @@ def test_the_same_stages_give_the_same_bundle(demo_run: Path, stages: dict[str, 
     mmlnb.bundle(**stages, notice=notice)
     assert (stages["out"] / "bundle.json").read_bytes() == (demo_run / "bundle" / "bundle.json").read_bytes()
     assert not list(stages["out"].rglob("*.p[tk]*"))
+    tested = read_manifest(stages["manifest"]).query("split == 'test'")
+    assert sorted(pd.read_parquet(stages["out"] / "held_out.parquet")["pixel_hash"]) == sorted(tested["pixel_hash"])
     with pytest.raises(InputError, match="bundle: exists already"):
         mmlnb.bundle(**stages)
 

@@ -17,6 +17,7 @@ from cut_slide import cut_slide
 from infer_outputs import changed, predictions, table
 
 from data.errors import InputError
+from data.manifest import read_manifest
 from mmlnb.slide_record import find_record
 
 TILES = 14
@@ -87,6 +88,21 @@ def test_normalisation_is_recorded_with_its_reference_and_changes_the_colours(
     assert before.probabilities != after.probabilities
     with pytest.raises(InputError, match="holds a run with other settings"):
         run(slide, tmp_path / "as it is", normalise="macenko")
+
+
+def test_a_stain_reference_that_was_tested_is_refused_before_anything_is_written(
+    run: Callable[..., int], demo_run: Path, two_slides: Path, tmp_path: Path
+) -> None:
+    rows = read_manifest(demo_run / "patches.parquet")
+    for split, status in (("test", None), ("train", 0)):
+        image = rows.loc[rows["split"] == split, "image"].iloc[0]
+        reference = {"normalise": "macenko", "stain_reference": demo_run / image}
+        if status is None:
+            with pytest.raises(InputError, match="is a patch that the bundle's figures were measured on"):
+                run(two_slides / "a.tiff", tmp_path / "out", **reference)
+            assert not (tmp_path / "out").exists()
+        else:
+            assert run(two_slides / "a.tiff", tmp_path / "out", **reference) == status
 
 
 def test_coordinates_that_were_exported_give_the_same_patches_the_same_probabilities(

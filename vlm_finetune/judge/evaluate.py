@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.atomic import digest, write_json, write_text
+from data.caption_writers import check_writers
 from data.captions import PATTERN
 from data.claim import claim
 from data.command import config_yaml, run_command
@@ -31,10 +32,13 @@ def evaluate_captions(config: EvaluateCaptionsConfig) -> Path:
     Writes config.yaml, metrics.json, per_finding.csv and worst.md.
 
     Raises:
-        InputError: no rows or captions, findings that the taxonomy lacks, or a folder of something else.
+        InputError: no rows or captions, findings that the taxonomy lacks, captions by a model that has read the
+            patients' descriptions, or a folder of something else.
     """
     taxonomy = load_taxonomy(config.taxonomy)
     rows = read_rows(config.manifest, config.captions, split=config.split, taxonomy=taxonomy)
+    if config.split in ("val", "test"):
+        check_writers(config.captions, [row.patient for row in rows], split=config.split)
     claim(config.out, key=_key(config, taxonomy))
     write_text(config.out / "config.yaml", config_yaml(config))
     resampler = Resampler([row.patient for row in rows], resamples=config.resamples, seed=config.seed)
