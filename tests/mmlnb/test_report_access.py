@@ -7,30 +7,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from drawn_run import draw_slide, read_any, write_run
+from drawn_pages import PAGES, write_pages
 from html_page import Element, read_page
 
 import mmlnb
-from data.taxonomy import load_taxonomy
-from mmlnb.pages.folder_page import write_folder_page
-from mmlnb.pages.slide_page import write_slide_page
-from mmlnb.slide_record import read_records
 
-TAXONOMY = load_taxonomy()
 TEMPLATE = Path(mmlnb.__file__).parent / "pages" / "templates" / "base.html.j2"
-PAGES = ("report/index.html", "report/training.html", "infer/index.html", "infer/slides/folder/a b.svs.html")
 CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one page of each kind."""
-    folder = write_run(tmp_path_factory.mktemp("run"))
-    mmlnb.report(folder)
-    write_folder_page(read_records(folder / "infer"), folder / "infer", taxonomy=TAXONOMY, notice="")
-    slide = draw_slide(TAXONOMY)
-    write_slide_page(slide, folder / PAGES[3], taxonomy=TAXONOMY, notice="", read=read_any(slide))
-    return folder
+    return write_pages(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(params=PAGES)
