@@ -9,7 +9,7 @@ import yaml
 
 from data.errors import InputError
 from data.json_object import read_json_object
-from data.taxonomy import Taxonomy
+from data.taxonomy import Taxonomy, load_taxonomy
 from mmlnb.bundle_files import REMEDY
 
 MODEL = Path("fusion") / "model"
@@ -40,6 +40,24 @@ class Facts:
     """Features of the image tower."""
     text_dim: int
     """Features of the text tower."""
+
+
+def bundle_taxonomy(folder: Path) -> Taxonomy:
+    """The taxonomy of the bundle in `folder`, which must stand by itself: what it extended was written into it.
+
+    Raises:
+        InputError: it is missing, no taxonomy, or extends a file that is not in the bundle.
+    """
+    path = folder / "taxonomy.yaml"
+    if not path.is_file():
+        raise InputError(f"{path}: missing from the bundle; {REMEDY}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML ({type(error).__name__}); {REMEDY}") from error
+    if isinstance(content, dict) and "extends" in content:
+        raise InputError(f"{path}: extends another taxonomy, which is not in the bundle; {REMEDY}")
+    return load_taxonomy(path)
 
 
 def check_agreement(folder: Path, taxonomy: Taxonomy) -> Facts:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from data.atomic import digest, write_json
 from data.errors import InputError
 from data.json_object import read_json_object
-from data.taxonomy import Taxonomy, load_taxonomy
+from data.taxonomy import Taxonomy
 from mmlnb import __version__
-from mmlnb.bundle_agreement import check_agreement
+from mmlnb.bundle_agreement import bundle_taxonomy, check_agreement
 from mmlnb.bundle_files import INDEX, REMEDY, check_files, hash_files
 from mmlnb.hub_cache import HUB, CachedBundle, find_cached
 
@@ -106,7 +106,7 @@ def write_index(folder: Path, **facts: Any) -> None:
     Raises:
         InputError: the files do not belong together, or one is of a kind that a bundle may not hold.
     """
-    found = check_agreement(folder, load_taxonomy(folder / "taxonomy.yaml"))
+    found = check_agreement(folder, bundle_taxonomy(folder))
     for path in folder.rglob("*"):
         # safetensors keeps its files to their owner; these are meant for others.
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -150,7 +150,7 @@ def load_bundle(source: str | Path = EMBEDDED) -> Bundle:
     check_files(folder, index.files, store=found.store)
     if index.own_key != index.key:
         raise InputError(f"{path}: was changed after the bundle was made; {REMEDY}")
-    taxonomy = load_taxonomy(folder / "taxonomy.yaml")
+    taxonomy = bundle_taxonomy(folder)
     facts = check_agreement(folder, taxonomy)
     for name, value in asdict(facts).items():
         if getattr(index, name) != value:
@@ -171,7 +171,7 @@ def _index(path: Path) -> BundleIndex:
     if different := {field.name for field in fields(BundleIndex)} ^ set(content):
         odd = sorted(different)[0]
         raise InputError(
-            f"{path}: not the index of a bundle ({odd} is {'unknown' if odd in content else 'missing'}); {REMEDY}"
+            f"{path}: not the index of a bundle ({odd!r} is {'unknown' if odd in content else 'missing'}); {REMEDY}"
         )
     for name, kind in get_type_hints(BundleIndex).items():
         if not _is(content[name], kind):
@@ -182,7 +182,7 @@ def _index(path: Path) -> BundleIndex:
     if index.tile_px < 1:
         raise InputError(f"{path}: tile_px is {index.tile_px}, expected pixels above 0; {REMEDY}")
     if odd_names := sorted(set(index.decoding) - set(DECODING)):
-        raise InputError(f"{path}: decoding has {odd_names[0]}, expected {', '.join(DECODING)}; {REMEDY}")
+        raise InputError(f"{path}: decoding has {odd_names[0]!r}, expected {', '.join(DECODING)}; {REMEDY}")
     return index
 
 

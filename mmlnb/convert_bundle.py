@@ -7,7 +7,7 @@ from typing import Any
 from data.atomic import atomic_folder, digest, write_text
 from data.errors import InputError
 from data.json_object import read_json_object
-from data.taxonomy import load_taxonomy
+from mmlnb.bundle_agreement import bundle_taxonomy
 from mmlnb.bundle_config import BundleConvertConfig
 from mmlnb.bundle_files import INDEX, REMEDY, check_files
 from mmlnb.bundles import SCHEMA, write_index
@@ -52,7 +52,7 @@ def bundle_convert(config: BundleConvertConfig) -> Path:
                 shutil.copyfile(old / name, target)
         facts = {name: index[name] for name in ("model", "notice", "tile_px")}
         card = model_card(
-            load_taxonomy(folder / "taxonomy.yaml"),
+            bundle_taxonomy(folder),
             read_json_object(folder / "metrics.json", remedy=REMEDY),
             mpp=index["target_mpp"],
             licence=config.licence,

@@ -11,9 +11,9 @@ from data.atomic import atomic_folder, write_text
 from data.errors import InputError
 from data.json_object import read_json_object
 from data.manifest import read_manifest
-from data.taxonomy import load_taxonomy
 from fusion.config import EvaluateConfig
 from fusion.evaluate import evaluation_key
+from mmlnb.bundle_agreement import bundle_taxonomy
 from mmlnb.bundle_config import BundleMakeConfig
 from mmlnb.bundles import DECODING, write_index
 from mmlnb.model_card import model_card
@@ -55,7 +55,7 @@ def bundle_make(config: BundleMakeConfig) -> Path:
         metrics = read_json_object(folder / "metrics.json", remedy="evaluate again")
         write_held_out(folder / HELD_OUT, manifest, split=metrics["split"])
         card = model_card(
-            load_taxonomy(folder / "taxonomy.yaml"),
+            bundle_taxonomy(folder),
             metrics,
             model=captioning["model"],
             mpp=mpp,

@@ -1,17 +1,18 @@
 """A bundle that is not what it was made is refused, by the name of the file and with what to do."""
 
+import hashlib
 import json
 import pickle
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
@@ -87,7 +88,9 @@ def test_a_link_is_refused_even_to_the_same_file(bundle: Path, tmp_path: Path) -
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("name", ["../taxonomy.yaml", "/etc/passwd", "a/../../b.json", "C:\\x.json", "", ".", "a//b"])
+@pytest.mark.parametrize(
+    "name", ["../taxonomy.yaml", "/etc/passwd", "a/../../b.json", "C:\\x.json", "a\nb.json", "", ".", "a//b"]
+)
 def test_a_path_out_of_the_folder_is_refused_before_it_is_read(bundle: Path, name: str) -> None:
     change_index(bundle, files=load_bundle(EMBEDDED_FOLDER).index.files | {name: "0" * 64})
     with pytest.raises(InputError, match=r"bundle\.json: lists .* which is no path inside the bundle"):
@@ -102,7 +105,7 @@ def test_a_path_out_of_the_folder_is_refused_before_it_is_read(bundle: Path, nam
         ("[" * 10**5, r"nested too deeply"),
         ('{"schema": 99}', r"schema 99, expected 2; it is of a later mmlnb than this one"),
         ('{"schema": 1}', r"schema 1, expected 2; bring it up to date with `mmlnb bundle convert .*bundle NEW`"),
-        ('{"schema": 2}', r"not the index of a bundle \(decoding is missing\)"),
+        ('{"schema": 2}', r"not the index of a bundle \('decoding' is missing\)"),
         ('{"schema": "2"}', r"schema 2, expected 2"),
     ],
 )
@@ -120,7 +123,7 @@ def test_an_index_that_is_none_is_one_line(bundle: Path, content: str, message: 
         ({"target_mpp": -0.5}, "target_mpp is -0.5, expected µm per pixel above 0"),
         ({"tile_px": 224.5}, "tile_px is 224.5, expected another kind"),
         ({"tile_px": 0}, "tile_px is 0, expected pixels above 0"),
-        ({"decoding": {"code": 1.0}}, "decoding has code"),
+        ({"decoding": {"code": 1.0}}, "decoding has 'code'"),
         ({"files": {"a.json": 1}}, "files is .* expected another kind"),
         ({"image_dim": 193}, "image_dim is 193, but the files say 192"),
         ({"prompt": "0" * 32}, "prompt is 0+, but the files say"),
@@ -146,6 +149,7 @@ def test_a_notice_that_was_taken_out_of_the_index_is_noticed(bundle: Path) -> No
         (TOWER, '"dim": 192', '"dim": 256', r"image_head\.weight has the shape \[3, 192\].* image_tower 256 features"),
         (TOWER, '"dim": 192', '"dim": null', r"tower\.json: does not say how many features"),
         ("adapter/prompt.json", "on this neuroblastoma", "on this bone", r"prompt\.json: asks .*on this bone image"),
+        ("taxonomy.yaml", "name: neuro", "extends: neuro", r"taxonomy\.yaml: extends another taxonomy"),
         ("taxonomy.yaml", "tissue: neuroblastoma", "tissue: bone", r"prompt\.json: asks .* the bone of taxonomy\.yaml"),
     ],
 )
@@ -163,15 +167,12 @@ def test_a_sound_bundle_is_the_same_wherever_it_lies(bundle: Path) -> None:
     assert load_bundle(bundle).key == load_bundle().key
 
 
+@settings(max_examples=30, deadline=None)
 @given(damage=st.data())
 def test_no_damage_to_the_index_gets_through_or_ends_in_a_traceback(damage: st.DataObject) -> None:
     text = bytearray((EMBEDDED_FOLDER / "bundle.json").read_bytes())
     for _ in range(damage.draw(st.integers(1, 4))):
         text[damage.draw(st.integers(0, len(text) - 1))] = damage.draw(st.integers(0, 255))
-    if bytes(text) == (EMBEDDED_FOLDER / "bundle.json").read_bytes():
-        return
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(shutil.copytree(EMBEDDED_FOLDER, Path(folder) / "bundle"))
         (bundle / "bundle.json").write_bytes(text)
@@ -185,9 +186,6 @@ def test_no_damage_to_the_index_gets_through_or_ends_in_a_traceback(damage: st.D
 
 
 def test_hashes_are_those_that_everybody_can_compute() -> None:
-    import hashlib
-
     index = load_bundle().index
     for name, key in index.files.items():
         assert hashlib.sha256((EMBEDDED_FOLDER / name).read_bytes()).hexdigest() == key
-    assert np.isfinite(index.target_mpp)

@@ -7,6 +7,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import openslide
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -90,8 +91,6 @@ def test_every_output_says_what_the_models_were_trained_on(out: Path) -> None:
 
 def test_patches_are_described_and_classified_as_those_of_a_slide(pipeline: Pipeline, slide: Path) -> None:
     found = pipeline(slide)
-    import openslide
-
     with openslide.OpenSlide(slide) as opened:
         images = [
             np.asarray(opened.read_region((x, y), 0, (224, 224)).convert("RGB"))
