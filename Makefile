@@ -9,13 +9,13 @@ MMLNB := $(BIN)/mmlnb
 CONFIG ?= tiny
 OUT ?=
 ARGS ?=
-BUNDLE ?= runs/demo/bundle
+BUNDLE ?=
 DEMO ?= runs/demo
 
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetune caption train evaluate infer report doctor tiny-vlm format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-robustness bench-osteosarcoma bench-report clean
+.PHONY: help install demo finetune caption train evaluate infer bundle report doctor tiny-vlm embedded-bundle format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-robustness bench-osteosarcoma bench-report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,8 +37,11 @@ train: $(VENV)/.installed ## DATA=patches.parquet CAPTIONS=folder OUT=folder [CO
 evaluate: $(VENV)/.installed ## DATA=patches.parquet CAPTIONS=folder MODEL=folder OUT=folder: measure on held-out patches
 	$(MMLNB) evaluate --model $(MODEL) --manifest $(DATA) --captions $(CAPTIONS) --out $(OUT) $(ARGS)
 
-infer: $(VENV)/.installed ## SLIDES=folder OUT=folder [BUNDLE=folder]: call the subtype of every slide
-	$(MMLNB) infer $(SLIDES) $(OUT) --bundle $(BUNDLE) $(ARGS)
+infer: $(VENV)/.installed ## SLIDES=folder OUT=folder [BUNDLE=folder or hf:owner/name]: call the subtype of every slide
+	$(MMLNB) infer $(SLIDES) $(OUT) $(if $(BUNDLE),--bundle $(BUNDLE)) $(ARGS)
+
+bundle: $(VENV)/.installed ## RUN=folder OUT=folder: gather what slide inference needs
+	$(MMLNB) bundle make $(RUN) $(OUT) $(ARGS)
 
 report: $(VENV)/.installed ## RUN=folder: write the HTML report of a run
 	$(MMLNB) report $(RUN) $(ARGS)
@@ -48,6 +51,9 @@ doctor: $(VENV)/.installed ## check that this machine can run everything
 
 tiny-vlm: $(VENV)/.installed ## rebuild the embedded vision-language model from its seed
 	$(BIN)/python -m vlm_finetune.tiny.build $(ARGS)
+
+embedded-bundle: $(VENV)/.installed ## rebuild the embedded bundle: the demo from its seed
+	$(BIN)/python -m mmlnb.build_embedded $(ARGS)
 
 format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .

@@ -56,6 +56,7 @@ def write_patches(
     features: Iterable[np.ndarray] | None,
     encoder: str,
     level_downsamples: Sequence[float] = (1.0,),
+    notice: str = "",
 ) -> None:
     """Write patches to `path` in the layout of both TRIDENT and CLAM; the file is whole or absent.
 
@@ -66,7 +67,7 @@ def write_patches(
     The tools share `patch_size` and mean different things: TRIDENT pixels at `target_magnification`, CLAM pixels of
     `patch_level`. Both hold where they name one resolution, so it is `tile_px` at the level that has the target
     resolution, and the side at level 0 where no level has. A magnification is 10 / mpp. What the tools round is also
-    written as it is (`size_px`, `tile_px`, `target_mpp`, `level0_mpp`).
+    written as it is (`size_px`, `tile_px`, `target_mpp`, `level0_mpp`). `notice` is what readers should know.
 
     Raises InputError where coordinates lie outside the slide, or features are not finite or not one per coordinate.
     """
@@ -97,12 +98,14 @@ def write_patches(
         "target_mpp": float(target_mpp),
         "level0_mpp": float(level0_mpp),
         "encoder": np.bytes_(encoder.encode()),
+        # HDF5 has no text of no length.
+        **({"notice": np.bytes_(notice.encode())} if notice else {}),
     }
     with atomic(path) as temporary, h5py.File(temporary, "w", locking=LOCKING) as file:
         file.create_dataset("coords", data=coords).attrs.update(attributes)
         if features is not None:
             _write_features(file, features, count=len(coords), path=path)
-            file["features"].attrs.update({"name": name, "savetodir": ".", "encoder": encoder})
+            file["features"].attrs.update({"name": name, "savetodir": ".", "encoder": encoder, "notice": notice})
 
 
 def read_patches(

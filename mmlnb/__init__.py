@@ -1,11 +1,15 @@
 """Tumour subtype calls from H&E slides, with the written findings behind them.
 
-Every command is a function of the same name that takes the same settings: `mmlnb.infer(slides=..., out=...)`.
+Every command is a function of the same name that takes the same settings: `mmlnb.infer(slides=..., out=...)`. A model
+that stays loaded, slide after slide, is `mmlnb.Pipeline` (docs/api.md).
 """
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmlnb.pipeline import Pipeline as Pipeline
 
 __version__ = "0.1.0"
 
@@ -15,10 +19,13 @@ if sys.argv[:1] == ["-m"] and sys.path[:1] == [str(Path.cwd())] != [str(Path(__f
 
 
 def __getattr__(name: str) -> Any:
-    from mmlnb.commands import COMMANDS
+    if name == "Pipeline":
+        from mmlnb.pipeline import Pipeline
 
-    # `evaluate-captions` on the command line is `evaluate_captions` here.
-    command = COMMANDS.get(name.replace("_", "-"))
+        return Pipeline
+    from mmlnb.commands import find_command
+
+    command = find_command(name)
     if command is not None:
         return command.call
     raise AttributeError(f"module 'mmlnb' has no attribute {name!r}")

@@ -1,29 +1,27 @@
 """The bundle: one folder with everything that slide inference needs, each file with its hash."""
 
 import json
-import shutil
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-import yaml
-
-from data.atomic import atomic_folder, digest, write_json, write_text
+from data.atomic import digest, write_json
 from data.errors import InputError
-from data.manifest import read_manifest
-from data.taxonomy import Taxonomy, load_taxonomy
-from fusion.config import EvaluateConfig
-from fusion.evaluate import evaluation_key
-from mmlnb.config import BundleConfig
-from mmlnb.model_card import model_card
-from mmlnb.stain_reference import HELD_OUT, write_held_out
+from data.json_object import read_json_object
+from data.taxonomy import Taxonomy
+from mmlnb import __version__
+from mmlnb.bundle_agreement import bundle_taxonomy, check_agreement
+from mmlnb.bundle_files import INDEX, REMEDY, check_files, hash_files
+from mmlnb.hub_cache import HUB, CachedBundle, find_cached
 
 if TYPE_CHECKING:
     from fusion.predictor import Predictor
     from vlm_finetune.captioner import Captioner
 
-SCHEMA = 1
-INDEX = "bundle.json"
+SCHEMA = 2
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded_bundle"
 DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "max_repeats", "seed")
 
 
@@ -32,20 +30,38 @@ class BundleIndex:
     """What bundle.json says."""
 
     schema: int
+    made_with: str
+    """Version of the package that made it."""
     model: str
     """Base vision-language model, by name."""
     dtype: str
     """Arithmetic of the model: float32, bfloat16, float16 or auto."""
     decoding: dict[str, float]
     """How captions are drawn from the model: the fields of `vlm_finetune.generate.Decoding`."""
+    prompt: str
+    """Key of the prompt that the adapter answers."""
+    image_dim: int
+    """Features of the image tower."""
+    text_dim: int
+    """Features of the text tower."""
     target_mpp: float
     """µm per pixel of the patches that the models were trained on."""
     tile_px: int
     """Side of those patches in pixels."""
     notice: str
-    """What every page made with the bundle says."""
+    """What every output made with the bundle says."""
+    licence: str
+    """As the hub spells it."""
     files: dict[str, str]
-    """Relative path of every file to its hash."""
+    """Relative path of every file to its SHA-256."""
+    key: str = ""
+    """Hash over all of the above: what a prediction depends on."""
+
+    @property
+    def own_key(self) -> str:
+        """What `key` must be."""
+        content = {name: value for name, value in asdict(self).items() if name != "key"}
+        return digest(json.dumps(content, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,11 @@ class Bundle:
     folder: Path
     index: BundleIndex
     taxonomy: Taxonomy
-    key: str
-    """Hash over all files: what a prediction depends on."""
+
+    @property
+    def key(self) -> str:
+        """Hash over everything in it: what a prediction depends on."""
+        return self.index.key
 
     def predictor(self, *, device: str) -> "Predictor":
         """Towers and PRMF, ready to predict."""
@@ -79,141 +98,98 @@ class Bundle:
         )
 
 
-def bundle(config: BundleConfig) -> Path:
-    """Gather the outputs of the stages into a bundle and return its folder.
+def write_index(folder: Path, **facts: Any) -> None:
+    """Check the files that were gathered in `folder` and write its index, last of all.
+
+    `facts` are the fields of `BundleIndex` that the files do not tell.
 
     Raises:
-        InputError: a stage's output is missing, or patches differ in size or resolution.
+        InputError: the files do not belong together, or one is of a kind that a bundle may not hold.
     """
-    if config.out.exists():
-        raise InputError(f"{config.out}: exists already; choose another --out or remove it")
-    mpp, tile_px = _patch_geometry(config.manifest)
-    sources = {
-        "adapter": config.finetune / "adapter",
-        "adapter/prompt.json": config.finetune / "prompt.json",
-        "fusion/model": config.train / "model",
-        "fusion/calibration.json": config.train / "calibration.json",
-        "taxonomy.yaml": config.train / "taxonomy.yaml",
-        "metrics.json": config.evaluate / "metrics.json",
-        "config/finetune.yaml": config.finetune / "config.yaml",
-        "config/caption.yaml": config.caption / "config.yaml",
-        "config/train.yaml": config.train / "config.yaml",
-        "config/evaluate.yaml": config.evaluate / "config.yaml",
-    }
-    for source in sources.values():
-        if not source.exists():
-            raise InputError(f"{source}: missing; run the stage that writes it before the bundle is made")
-    _check_evaluation(config)
-    with atomic_folder(config.out) as folder:
-        _gather(sources, folder)
-        _describe(config, folder, mpp=mpp, tile_px=tile_px)
-    return config.out
-
-
-def _check_evaluation(config: BundleConfig) -> None:
-    """Refuse figures that were measured on another model, other patches or other captions."""
-    metrics = json.loads((config.evaluate / "metrics.json").read_text(encoding="utf-8"))
-    settings = yaml.safe_load((config.evaluate / "config.yaml").read_text(encoding="utf-8"))
-    evaluation = EvaluateConfig(
-        model=config.train,
-        manifest=config.manifest,
-        out=config.evaluate,
-        captions=config.caption if settings["captions"] else None,
-        text_source=settings["text_source"],
-        split=settings["split"],
-    )
-    if metrics["key"] != evaluation_key(evaluation):
-        raise InputError(
-            f"{config.evaluate}: measured another model, manifest or captions than those given; evaluate these first"
-        )
-
-
-def _gather(sources: dict[str, Path], folder: Path) -> None:
-    for name, source in sources.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, target)
-
-
-def _describe(config: BundleConfig, folder: Path, *, mpp: float, tile_px: int) -> None:
-    """Write the model card, what was tested on, and last the index with the hash of every file."""
-    captioning = yaml.safe_load((config.caption / "config.yaml").read_text(encoding="utf-8"))
-    taxonomy = load_taxonomy(folder / "taxonomy.yaml")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    model = captioning["model"]
-    card = model_card(taxonomy, metrics, model=model, mpp=mpp, tile_px=tile_px, notice=config.notice)
-    write_text(folder / "README.md", card)
-    write_held_out(folder / HELD_OUT, config.manifest, split=metrics["split"])
+    found = check_agreement(folder, bundle_taxonomy(folder))
+    for path in folder.rglob("*"):
+        # safetensors keeps its files to their owner; these are meant for others.
+        path.chmod(0o755 if path.is_dir() else 0o644)
     index = BundleIndex(
-        schema=SCHEMA,
-        model=model,
-        dtype=captioning["dtype"],
-        # Captions of before a setting existed were written with its default.
-        decoding={name: captioning[name] for name in DECODING if name in captioning},
-        target_mpp=mpp,
-        tile_px=tile_px,
-        notice=config.notice,
-        files={path.relative_to(folder).as_posix(): _file_key(path) for path in _files(folder)},
+        schema=SCHEMA, made_with=f"mmlnb {__version__}", **asdict(found), **facts, files=hash_files(folder)
     )
-    write_json(folder / INDEX, asdict(index))
+    write_json(folder / INDEX, asdict(index) | {"key": index.own_key})
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Check the bundle in `folder` and return it; no model is loaded yet.
+def find_bundle(source: str | Path) -> CachedBundle:
+    """Folder of a bundle that is named as on the command line: a folder, `hf:OWNER/NAME` or `embedded`.
 
     Raises:
-        InputError: no bundle, one of another schema, or a file that is missing, changed or a pickle.
+        InputError: no such folder, or a repository that is not in the hub's cache.
     """
+    if str(source) == EMBEDDED:
+        return CachedBundle(EMBEDDED_FOLDER)
+    if str(source).startswith(HUB):
+        return find_cached(str(source).removeprefix(HUB))
+    return CachedBundle(Path(source))
+
+
+def load_bundle(source: str | Path = EMBEDDED) -> Bundle:
+    """Check a bundle and return it; no model is loaded yet, and nothing is downloaded.
+
+    Args:
+        source: a folder, `hf:OWNER/NAME` from the hub's cache, or `embedded` for the one in the package.
+
+    Raises:
+        InputError: no bundle, one of another schema, a file that is missing, changed, added, a link or a pickle, or
+            parts that do not belong together.
+    """
+    found = find_bundle(source)
+    folder = found.folder
     path = folder / INDEX
     if not path.is_file():
-        raise InputError(f"{folder}: holds no bundle ({INDEX} is missing); make one with `mmlnb bundle` or `make demo`")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("schema") != SCHEMA:
-            raise InputError(f"{path}: schema {content.get('schema')}, expected {SCHEMA}; make the bundle again")
-        index = BundleIndex(**content)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: not the index of a bundle ({error}); make the bundle again") from error
-    for name, expected in index.files.items():
-        file = folder / name
-        if not file.is_file():
-            raise InputError(f"{file}: missing from the bundle; make the bundle again")
-        if _file_key(file) != expected:
-            raise InputError(f"{file}: was changed after the bundle was made; make the bundle again")
-    for file in _files(folder):
-        if file.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}:
-            raise InputError(f"{file}: a pickle, which a bundle may not hold; remove it")
-    return Bundle(
-        folder=folder,
-        index=index,
-        taxonomy=load_taxonomy(folder / "taxonomy.yaml"),
-        key=digest(
-            *(f"{name} {key}" for name, key in sorted(index.files.items())),
-            index.model,
-            index.dtype,
-            json.dumps(index.decoding),
-        ),
-    )
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != INDEX)
-
-
-def _file_key(path: Path) -> str:
-    return digest(path.read_bytes())
-
-
-def _patch_geometry(manifest: Path) -> tuple[float, int]:
-    """Resolution (µm/px) and side (px) that all patches of the manifest share."""
-    frame = read_manifest(manifest)
-    mpps, sizes = frame["mpp"].dropna().unique(), frame["size_px"].unique()
-    if len(mpps) != 1 or len(sizes) != 1:
         raise InputError(
-            f"{manifest}: slides need one patch size and one mpp, found sizes {sorted(map(int, sizes))} and mpp "
-            f"{sorted(map(float, mpps)) or 'none'}; give all patches the same"
+            f"{folder}: holds no bundle ({INDEX} is missing); make one with `mmlnb bundle make` or `mmlnb demo`"
         )
-    return float(mpps[0]), int(sizes[0])
+    index = _index(path)
+    check_files(folder, index.files, store=found.store)
+    if index.own_key != index.key:
+        raise InputError(f"{path}: was changed after the bundle was made; {REMEDY}")
+    taxonomy = bundle_taxonomy(folder)
+    facts = check_agreement(folder, taxonomy)
+    for name, value in asdict(facts).items():
+        if getattr(index, name) != value:
+            raise InputError(f"{path}: {name} is {getattr(index, name)}, but the files say {value}; {REMEDY}")
+    return Bundle(folder=folder, index=index, taxonomy=taxonomy)
+
+
+def _index(path: Path) -> BundleIndex:
+    content = read_json_object(path, remedy=REMEDY)
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema < SCHEMA:
+        raise InputError(
+            f"{path}: schema {schema}, expected {SCHEMA}; bring it up to date with `mmlnb bundle convert "
+            f"{path.parent} NEW`"
+        )
+    if schema != SCHEMA:
+        raise InputError(f"{path}: schema {schema}, expected {SCHEMA}; it is of a later mmlnb than this one: update it")
+    if different := {field.name for field in fields(BundleIndex)} ^ set(content):
+        odd = sorted(different)[0]
+        raise InputError(
+            f"{path}: not the index of a bundle ({odd!r} is {'unknown' if odd in content else 'missing'}); {REMEDY}"
+        )
+    for name, kind in get_type_hints(BundleIndex).items():
+        if not _is(content[name], kind):
+            raise InputError(f"{path}: {name} is {json.dumps(content[name])[:60]}, expected another kind; {REMEDY}")
+    index = BundleIndex(**content)
+    if not (math.isfinite(index.target_mpp) and index.target_mpp > 0):
+        raise InputError(f"{path}: target_mpp is {index.target_mpp}, expected µm per pixel above 0; {REMEDY}")
+    if index.tile_px < 1:
+        raise InputError(f"{path}: tile_px is {index.tile_px}, expected pixels above 0; {REMEDY}")
+    if odd_names := sorted(set(index.decoding) - set(DECODING)):
+        raise InputError(f"{path}: decoding has {odd_names[0]!r}, expected {', '.join(DECODING)}; {REMEDY}")
+    return index
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of the type of a field: a number, a string, or a dictionary of either."""
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(entry, get_args(kind)[1]) for entry in value.values())
+    if kind is float:
+        kind = int | float
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -10,6 +10,8 @@ from data.taxonomy import Taxonomy
 from data.tiles import Tile
 from data.tissue import Outline
 from fusion.aggregate import SlideCall, aggregate
+from fusion.intervals import Interval
+from mmlnb.call_uncertainty import block_of, call_intervals
 from mmlnb.slide_prediction import SlidePrediction
 from mmlnb.slide_record import SlideRecord
 
@@ -52,6 +54,16 @@ class CalledSlide:
     def call(self) -> SlideCall:
         """The patches brought together, image and text."""
         return aggregate(self.fused, self.tissue)
+
+    @cached_property
+    def blocks(self) -> np.ndarray:
+        """Number (N,) of the block of neighbouring patches that each lies in."""
+        return block_of(np.array([(tile.x, tile.y) for tile in self.tiles]), size_px=self.tiles[0].size_px)
+
+    @cached_property
+    def intervals(self) -> list[Interval]:
+        """95 % interval of the call's probability per class; None where the patches lie too close together."""
+        return call_intervals(self.fused, self.tissue, self.blocks)
 
     @cached_property
     def image_call(self) -> SlideCall:

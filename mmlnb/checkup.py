@@ -26,6 +26,7 @@ def doctor(config: DoctorConfig) -> int:
         ("memory", _memory),
         ("disk here", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free"),
         ("embedded vision-language model", _embedded_model),
+        ("embedded bundle", _embedded_bundle),
     ]
     failed = 0
     for name, check in checks:
@@ -62,3 +63,9 @@ def _embedded_model() -> str:
     from vlm_finetune.model import find_model
 
     return str(find_model("tiny"))
+
+
+def _embedded_bundle() -> str:
+    from mmlnb.bundles import load_bundle
+
+    return str(load_bundle().folder)

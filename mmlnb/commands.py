@@ -13,6 +13,7 @@ class Command:
     """One command of the command line, and the Python function of the same name."""
 
     name: str
+    """What is typed, of one word or two; underscores join its parts in Python."""
     summary: str
     config: str
     """`module:dataclass` of its settings."""
@@ -140,10 +141,34 @@ COMMANDS = {
             "mmlnb.ablation:ablate",
         ),
         Command(
-            "bundle",
+            "bundle make",
             "gather everything that slide inference needs in one folder",
-            "mmlnb.config:BundleConfig",
-            "mmlnb.bundles:bundle",
+            "mmlnb.bundle_config:BundleMakeConfig",
+            "mmlnb.make_bundle:bundle_make",
+            ("run", "out"),
+        ),
+        Command(
+            "bundle push",
+            "upload a bundle to the hub, privately unless told otherwise",
+            "mmlnb.bundle_config:BundlePushConfig",
+            "mmlnb.hub_bundles:bundle_push",
+            ("bundle", "repository"),
+            network=True,
+        ),
+        Command(
+            "bundle pull",
+            "download a bundle from the hub and check it",
+            "mmlnb.bundle_config:BundlePullConfig",
+            "mmlnb.hub_bundles:bundle_pull",
+            ("repository", "out"),
+            network=True,
+        ),
+        Command(
+            "bundle convert",
+            "bring a bundle of an older schema to the present one",
+            "mmlnb.bundle_config:BundleConvertConfig",
+            "mmlnb.convert_bundle:bundle_convert",
+            ("old", "out"),
         ),
         Command(
             "infer",
@@ -181,3 +206,12 @@ COMMANDS = {
         ),
     )
 }
+
+
+def find_command(name: str) -> Command | None:
+    """The command of a Python name: `bundle_make` is `bundle make`, `evaluate_captions` is `evaluate-captions`."""
+    return {_python_name(command): COMMANDS[command] for command in COMMANDS}.get(_python_name(name))
+
+
+def _python_name(name: str) -> str:
+    return name.replace(" ", "_").replace("-", "_")

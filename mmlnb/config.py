@@ -29,8 +29,9 @@ class InferConfig:
     """Folder of slides (searched recursively), or one slide."""
     out: Path
     """Folder for the results; an interrupted run goes on where it was."""
-    bundle: Path = Path("runs/demo/bundle")
-    """Bundle to use, as `mmlnb bundle` or `mmlnb demo` writes it."""
+    bundle: str = "embedded"
+    """Bundle to use: a folder, hf:OWNER/NAME as `mmlnb bundle pull` or `mmlnb prefetch` fetched it, or embedded for
+    the one in the package, which was trained on synthetic tissue."""
     mpp: float | None = None
     """Resolution in µm per pixel for slides whose file states none."""
     slide_manifest: Path | None = None
@@ -82,26 +83,6 @@ class InferConfig:
                 raise InputError(f"--{name} {value:g}: give {unit} above 0")
         if not self.checkpoint_seconds >= 0:
             raise InputError(f"--checkpoint_seconds {self.checkpoint_seconds:g}: give 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleConfig:
-    """Gather everything that slide inference needs in one folder: no pickle, every file with its hash."""
-
-    manifest: Path
-    """Manifest the models were trained on; gives the patch size and resolution."""
-    finetune: Path
-    """Folder that `finetune` wrote."""
-    caption: Path
-    """Folder that `caption` wrote; gives the decoding."""
-    train: Path
-    """Folder that `train` wrote."""
-    evaluate: Path
-    """Folder that `evaluate` wrote; gives the metrics on the card."""
-    out: Path
-    """Bundle folder to make."""
-    notice: str = ""
-    """What every page made with the bundle must say, e.g. on what tissue it was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +170,7 @@ class EncodersConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefetchConfig:
-    """Download a model from the hub by name; the only command that uses the network."""
+    """Download a model from the hub by name, so that everything else runs offline."""
 
     model: str
-    """Hub name of a model, the name of a registered encoder, or a preset's name for all that it uses."""
+    """Hub name of a model or a bundle, the name of a registered encoder, or a preset's name for all that it uses."""

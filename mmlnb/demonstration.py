@@ -23,10 +23,11 @@ from data.synthetic.config import SynthConfig
 from data.taxonomy import load_taxonomy
 from fusion.config import EvaluateConfig, TrainConfig
 from fusion.evaluate import evaluate
-from mmlnb.bundles import bundle
+from mmlnb.bundle_config import BundleMakeConfig
 from mmlnb.caption_scores import read_caption_scores, score_captions, write_caption_scores
-from mmlnb.config import BundleConfig, DemoConfig, InferConfig, ReportConfig
+from mmlnb.config import DemoConfig, InferConfig, ReportConfig
 from mmlnb.inference import infer
+from mmlnb.make_bundle import bundle_make
 from mmlnb.memory import PeakMemory
 from mmlnb.model_card import ARMS
 from mmlnb.pages.run_page import report
@@ -112,21 +113,19 @@ class Demo:
         evaluate(EvaluateConfig(model=self.out / "train", manifest=self.manifest, captions=self.captions, out=out))
         if (self.out / "bundle").exists():
             return  # Made by an attempt that ended right after it; a bundle is whole or absent.
-        bundle(
-            BundleConfig(
-                manifest=self.manifest,
-                finetune=self.out / "finetune",
-                caption=self.captions,
-                train=self.out / "train",
-                evaluate=out,
+        bundle_make(
+            BundleMakeConfig(
+                run=self.out,
                 out=self.out / "bundle",
                 notice="The models were trained on synthetic tissue only.",
+                training_data="Tissue drawn by `mmlnb synth`: no image of it comes from a patient.",
+                licence="apache-2.0",
             )
         )
 
     def infer(self) -> None:
         """Call the slides of patients that no stage has seen."""
-        status = infer(InferConfig(slides=self.slides, out=self.out / "infer", bundle=self.out / "bundle"))
+        status = infer(InferConfig(slides=self.slides, out=self.out / "infer", bundle=str(self.out / "bundle")))
         if status:
             raise InputError(
                 f"{self.out / 'infer' / 'slides.csv'}: some synthetic slides were not called; see its reasons"

@@ -16,8 +16,9 @@ from data.prepared_slide import THUMBNAIL_PX, slide_thumbnail
 from data.slide import ReadError, Slide, open_slide
 from data.tiles import Tile
 from data.tissue import Outline
-from mmlnb.bundles import Bundle, load_bundle
+from mmlnb.bundles import EMBEDDED, Bundle, load_bundle
 from mmlnb.called_slide import CalledSlide
+from mmlnb.hub_cache import HUB
 from mmlnb.slide_outputs import output_path
 from mmlnb.slide_record import SlideRecord
 
@@ -103,14 +104,20 @@ def open_finished(folder: Path) -> FinishedFolder:
         raise InputError(f"{path}: missing; give a folder that `mmlnb infer` wrote")
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     started_in = _working_folder(folder.resolve(), Path(settings["out"]))
-    slides, bundle = (started_in / settings[name] for name in ("slides", "bundle"))
-    beside = folder.parent / "bundle"
     return FinishedFolder(
         folder=folder,
-        slides=slides,
+        slides=started_in / settings["slides"],
         reader=settings.get("reader", "auto"),
-        bundle=load_bundle(bundle if bundle.is_dir() or not beside.is_dir() else beside),
+        bundle=_find_bundle(str(settings["bundle"]), started_in, beside=folder.parent / "bundle"),
     )
+
+
+def _find_bundle(source: str, started_in: Path, *, beside: Path) -> Bundle:
+    """The bundle that was used, or the one `beside` its outputs where a run folder was moved."""
+    if source == EMBEDDED or source.startswith(HUB):
+        return load_bundle(source)
+    folder = started_in / source
+    return load_bundle(folder if folder.is_dir() or not beside.is_dir() else beside)
 
 
 def _working_folder(folder: Path, out: Path) -> Path:

@@ -25,10 +25,13 @@ class FolderState:
     manager it leaves the files as the records are at the end.
     """
 
-    def __init__(self, out: Path, *, slides: Sequence[str], class_names: Sequence[str], seconds: float = 2.0) -> None:
+    def __init__(
+        self, out: Path, *, slides: Sequence[str], class_names: Sequence[str], notice: str = "", seconds: float = 2.0
+    ) -> None:
         self._out = out
         self._slides = slides
         self._class_names = class_names
+        self._notice = notice
         self._seconds = seconds
         self._started = time.monotonic()
         self._before = len(self.records())
@@ -93,7 +96,7 @@ class FolderState:
             *("slide", "status", "reason", "subtype"),
             *(f"p_{name}" for name in self._class_names),
             *(f"mean_p_{name}" for name in self._class_names),
-            *("patches", "captioned", "unreadable", "mpp", "mpp_origin", "seconds", "attempts"),
+            *("patches", "captioned", "unreadable", "mpp", "mpp_origin", "seconds", "attempts", "notice"),
         ]
         with (
             atomic(self._out / "slides.csv") as temporary,
@@ -115,6 +118,8 @@ class FolderState:
             f"# {len(records)} of {len(self._slides)} slides done",
             "",
             f"{statuses['ok']} called, {statuses['failed']} failed, {statuses['skipped']} skipped, {left} to do.",
+            "",
+            f"For research use only. {self._notice}".rstrip(),
             "",
         ]
         done_here = len(records) - self._before

@@ -20,11 +20,13 @@ def slide_geojson(
     probabilities: np.ndarray,
     gates: np.ndarray,
     texts: Sequence[str | None],
+    notice: str = "",
 ) -> str:
     """FeatureCollection: one annotation per piece of tissue, one tile object per patch.
 
     Tiles carry their class, the probabilities (tiles, classes) and gates (tiles,) as measurements, and the caption as
-    metadata. Object types and classification follow QuPath's GeoJSON (version 0.4 and later).
+    metadata; `notice` stands at the head of the collection and in the metadata of the tissue. Object types and
+    classification follow QuPath's GeoJSON (version 0.4 and later).
     """
     colours = class_colours(taxonomy)
     features = [
@@ -32,6 +34,7 @@ def slide_geojson(
             [_ring(outline.exterior), *(_ring(hole) for hole in outline.holes)],
             objectType="annotation",
             classification={"name": "Tissue", "color": [128, 128, 128]},
+            metadata={"notice": notice},
         )
         for outline in outlines
     ]
@@ -49,7 +52,7 @@ def slide_geojson(
                 metadata={"caption": text or ""},
             )
         )
-    return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False)
+    return json.dumps({"type": "FeatureCollection", "notice": notice, "features": features}, ensure_ascii=False)
 
 
 def _ring(points: np.ndarray) -> list[list[float]]:

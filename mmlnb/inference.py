@@ -1,6 +1,7 @@
 """A folder of slides in; a subtype per slide, with the written findings, out."""
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -49,29 +50,13 @@ def infer(config: InferConfig) -> int:
     overrides = read_slide_manifest(config.slide_manifest, set(paths))
     if config.coordinates is not None and not config.coordinates.is_dir():
         raise InputError(f"--coordinates {config.coordinates}: no such folder; give that of the HDF5 files")
-    if config.stain_reference is not None and config.normalise == "none":
-        raise InputError(f"--stain-reference {config.stain_reference}: give --normalise macenko or reinhard with it")
-    if config.stain_reference is not None:
-        check_stain_reference(config.stain_reference, slides=paths.values(), held_out=config.bundle / HELD_OUT)
-    reference = None if config.normalise == "none" else reference_stain(config.normalise, config.stain_reference)
+    reference = find_reference(bundle, config, slides=paths.values())
     _claim(config, bundle, reference)
-    pipeline = SlidePipeline(
-        predictor=bundle.predictor(device=config.device),
-        captioner=None
-        if config.caption == "none"
-        else bundle.captioner(device=config.device, batch_size=config.batch_size),
-        taxonomy=bundle.taxonomy,
-        batch_size=config.batch_size,
-        notice=bundle.index.notice,
-        reference=reference,
-        keep_features=config.hdf5,
+    pipeline = load_pipeline(bundle, config, reference=reference)
+    state = FolderState(
+        config.out, slides=list(paths), class_names=bundle.taxonomy.class_names, notice=bundle.index.notice
     )
-    state = FolderState(config.out, slides=list(paths), class_names=bundle.taxonomy.class_names)
-    slot_bytes = PART * bundle.index.tile_px**2 * 3
-    with (
-        Leases(config.out / "leases") as leases,
-        ReaderPool(workers=config.workers, slot_bytes=slot_bytes) as pool,
-    ):
+    with Leases(config.out / "leases") as leases, start_readers(bundle, config) as pool:
         caller = SlideCaller(config=config, bundle=bundle, pipeline=pipeline, pool=pool)
         try:
             with state:
@@ -92,8 +77,39 @@ def infer(config: InferConfig) -> int:
     print(records_table(records, bundle.taxonomy))
     if any(record.status == "failed" for record in records):
         print("With --retry-failed the failed ones are tried again; a slide whose file was replaced is in any case.")
+    if bundle.index.notice:
+        print(bundle.index.notice)
     print(f"{config.out / 'index.html'}")
     return 0 if all(record.status == "ok" for record in records) else SOME_NOT_CALLED
+
+
+def find_reference(bundle: Bundle, config: InferConfig, *, slides: Iterable[Path]) -> Stain | None:
+    """The stain that `config` wants slides normalised to, if any; neither one of `slides` nor a tested patch."""
+    if config.stain_reference is not None and config.normalise == "none":
+        raise InputError(f"--stain-reference {config.stain_reference}: give --normalise macenko or reinhard with it")
+    if config.stain_reference is not None:
+        check_stain_reference(config.stain_reference, slides=slides, held_out=bundle.folder / HELD_OUT)
+    return None if config.normalise == "none" else reference_stain(config.normalise, config.stain_reference)
+
+
+def load_pipeline(bundle: Bundle, config: InferConfig, *, reference: Stain | None) -> SlidePipeline:
+    """The models of `bundle`, loaded as `config` says; slides are normalised to the stain of `reference`."""
+    return SlidePipeline(
+        predictor=bundle.predictor(device=config.device),
+        captioner=None
+        if config.caption == "none"
+        else bundle.captioner(device=config.device, batch_size=config.batch_size),
+        taxonomy=bundle.taxonomy,
+        batch_size=config.batch_size,
+        notice=bundle.index.notice,
+        reference=reference,
+        keep_features=config.hdf5,
+    )
+
+
+def start_readers(bundle: Bundle, config: InferConfig) -> ReaderPool:
+    """Processes that read slides for the models of `bundle`."""
+    return ReaderPool(workers=config.workers, slot_bytes=PART * bundle.index.tile_px**2 * 3)
 
 
 def _share(

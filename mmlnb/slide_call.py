@@ -49,26 +49,7 @@ class SlideCaller:
             OSError: the disk is full, which is not a matter of this slide.
         """
         started = time.monotonic()
-        any_stain = self.config.any_stain or override.any_stain
-        base = SlideRecord(
-            slide=name,
-            status="failed",
-            file=self.stamp(path, name),
-            stated_mpp=override.mpp,
-            usual_mpp=self.config.mpp,
-            any_stain=any_stain,
-        )
-        request = SlideRequest(
-            target_mpp=self.bundle.index.target_mpp,
-            tile_px=self.bundle.index.tile_px,
-            min_tissue=self.config.min_tissue,
-            reader=self.config.reader,
-            any_stain=any_stain,
-            manifest_mpp=override.mpp,
-            command_line_mpp=self.config.mpp,
-            reference=self.pipeline.reference,
-            coordinates=self.config.coordinates,
-        )
+        base, request = self.base(path, name, override), self.request(override)
         if is_too_long(name):
             reason = f"{path}: its name is longer than {LONGEST_NAME_BYTES} bytes; rename it"
             return replace(base, reason=_line(reason))
@@ -105,6 +86,32 @@ class SlideCaller:
             partial.remove()
         return replace(record, seconds=time.monotonic() - started)
 
+    def base(self, path: Path, name: str, override: SlideOverride) -> SlideRecord:
+        """Record of a slide that nothing is known of yet."""
+        return SlideRecord(
+            slide=name,
+            status="failed",
+            file=self.stamp(path, name),
+            stated_mpp=override.mpp,
+            usual_mpp=self.config.mpp,
+            any_stain=self.config.any_stain or override.any_stain,
+            notice=self.pipeline.notice,
+        )
+
+    def request(self, override: SlideOverride) -> SlideRequest:
+        """How a slide is opened and cut into tiles."""
+        return SlideRequest(
+            target_mpp=self.bundle.index.target_mpp,
+            tile_px=self.bundle.index.tile_px,
+            min_tissue=self.config.min_tissue,
+            reader=self.config.reader,
+            any_stain=self.config.any_stain or override.any_stain,
+            manifest_mpp=override.mpp,
+            command_line_mpp=self.config.mpp,
+            reference=self.pipeline.reference,
+            coordinates=self.config.coordinates,
+        )
+
     def stamp(self, path: Path, name: str) -> str:
         """What tells that the files of the slide are still the same: its own, and that of given coordinates."""
         stamp = file_stamp(path)
@@ -117,18 +124,21 @@ class SlideCaller:
             given = None
         return f"{stamp} {file_stamp(given) if given else 'none'}"
 
-    def _call(
+    def predict(
         self,
         path: Path,
         base: SlideRecord,
         request: SlideRequest,
         partial: PartialResults,
-        lease: Lease,
         *,
-        started: float,
-    ) -> SlideRecord:
-        limit = self.config.time_limit
-        deadline = None if limit is None else started + 60 * limit
+        deadline: float | None = None,
+    ) -> tuple[SlidePrediction, SlideRecord]:
+        """Run the models over the slide at `path`; return what they say, and the record of a called slide.
+
+        Raises:
+            NotForUs: it is not H&E.
+            InputError: it cannot be used, too little of it can be read, or `deadline` (of `time.monotonic`) passed.
+        """
         prepared: PreparedSlide = self.pool.run(
             prepare_slide, path, base.slide, request, name=str(path), deadline=deadline
         )
@@ -143,20 +153,34 @@ class SlideCaller:
                 f"{path}: {len(prediction.unreadable)} of {len(tiles)} tiles cannot be read "
                 f"({share:.0%}, allowed {self.config.max_unreadable:.0%}); replace the file or raise --max-unreadable"
             )
-        record = self._record(prediction, base)
-        taxonomy = self.pipeline.taxonomy
+        return prediction, self._record(prediction, base)
+
+    def _call(
+        self,
+        path: Path,
+        base: SlideRecord,
+        request: SlideRequest,
+        partial: PartialResults,
+        lease: Lease,
+        *,
+        started: float,
+    ) -> SlideRecord:
+        limit = self.config.time_limit
+        deadline = None if limit is None else started + 60 * limit
+        prediction, record = self.predict(path, base, request, partial, deadline=deadline)
+        prepared, taxonomy = prediction.prepared, self.pipeline.taxonomy
         if not lease.held():
             raise TakenOver(base.slide)
-        write_tables(prediction, self.config.out, taxonomy=taxonomy)
+        notice = self.pipeline.notice
+        write_tables(prediction, self.config.out, taxonomy=taxonomy, notice=notice)
         if self.config.hdf5:
-            write_hdf5(
-                prediction, partial, self.config.out, encoder=self.pipeline.predictor.model.image_tower.record.name
-            )
+            encoder = self.pipeline.predictor.model.image_tower.record.name
+            write_hdf5(prediction, partial, self.config.out, encoder=encoder, notice=notice)
         write_slide_page(
             just_called(prediction, replace(record, seconds=time.monotonic() - started)),
             output_path(self.config.out, "page", base.slide),
             taxonomy=taxonomy,
-            notice=self.pipeline.notice,
+            notice=notice,
             read=lambda some: self._read_again(prepared, some, deadline),
         )
         return record

@@ -49,12 +49,12 @@ def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def write_tables(prediction: SlidePrediction, out: Path, *, taxonomy: Taxonomy) -> None:
-    """Write predictions (one row per tile used), all tiles with their reasons, and GeoJSON."""
+def write_tables(prediction: SlidePrediction, out: Path, *, taxonomy: Taxonomy, notice: str) -> None:
+    """Write predictions (one row per tile used), all tiles with their reasons, and GeoJSON; each with the `notice`."""
     prepared = prediction.prepared
     slide_id = prepared.slide.slide_id
-    _write(_predictions(prediction, taxonomy), output_path(out, "predictions", slide_id))
-    _write(_tiles(prediction), output_path(out, "tiles", slide_id))
+    _write(prediction_table(prediction, taxonomy), output_path(out, "predictions", slide_id), notice=notice)
+    _write(_tiles(prediction), output_path(out, "tiles", slide_id), notice=notice)
     objects = slide_geojson(
         taxonomy=taxonomy,
         outlines=prepared.tissue.outlines(),
@@ -62,11 +62,12 @@ def write_tables(prediction: SlidePrediction, out: Path, *, taxonomy: Taxonomy) 
         probabilities=prediction.fused,
         gates=prediction.gate,
         texts=prediction.texts,
+        notice=notice,
     )
     write_text(output_path(out, "geojson", slide_id), objects)
 
 
-def write_hdf5(prediction: SlidePrediction, partial: PartialResults, out: Path, *, encoder: str) -> None:
+def write_hdf5(prediction: SlidePrediction, partial: PartialResults, out: Path, *, encoder: str, notice: str) -> None:
     """Write coordinates and features (float16) of the tiles used, as TRIDENT and CLAM read them."""
     prepared = prediction.prepared
     slide, plan = prepared.slide, prepared.plan
@@ -84,6 +85,7 @@ def write_hdf5(prediction: SlidePrediction, partial: PartialResults, out: Path, 
         features=_features(partial, prediction.rows[order]),
         encoder=encoder,
         level_downsamples=slide.header.downsamples,
+        notice=notice,
     )
 
 
@@ -97,12 +99,12 @@ def _features(partial: PartialResults, rows: np.ndarray) -> Iterator[np.ndarray]
             yield np.stack(column.take(pa.array(chosen)).to_pylist()).astype(np.float16)
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _write(table: pa.Table, path: Path, *, notice: str) -> None:
     with atomic(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table.replace_schema_metadata({"notice": notice}), temporary)
 
 
-def _predictions(prediction: SlidePrediction, taxonomy: Taxonomy) -> pa.Table:
+def prediction_table(prediction: SlidePrediction, taxonomy: Taxonomy) -> pa.Table:
     """One row per tile used: position, probabilities fused and image-only, gate, caption."""
     slide_id = prediction.prepared.slide.slide_id
     columns: dict[str, Any] = {

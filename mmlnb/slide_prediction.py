@@ -19,7 +19,9 @@ from data.tiles import Tile
 from mmlnb.partial_results import PartialResults
 
 if TYPE_CHECKING:
-    from fusion.predictor import Predictor
+    from torch import Tensor
+
+    from fusion.predictor import Prediction, Predictor
     from vlm_finetune.captioner import Captioner
 
 COLUMNS = ["x", "y", "size_px", "tissue", "error", "fused", "image", "gate", "text", "sharpness"]
@@ -114,9 +116,7 @@ class SlidePipeline:
 
     def _rows(self, batch: TileBatch) -> pa.Table:
         """One row per tile of the batch, those that could not be read last."""
-        described = list(self._describe(batch.pixels))
-        features = self.predictor.encode_images(list(batch.pixels))
-        found = self.predictor.predict_features(features, described)
+        described, features, found = self.classify(list(batch.pixels))
         lost = len(batch.unreadable)
         tiles = [*batch.tiles, *(tile for tile, _ in batch.unreadable)]
         columns = {
@@ -135,11 +135,17 @@ class SlidePipeline:
             columns["features"] = _vectors(features.numpy().astype(np.float16), lost, pa.float16())
         return pa.table(columns)
 
-    def _describe(self, pixels: np.ndarray) -> Iterator[str | None]:
+    def classify(self, pixels: list[np.ndarray]) -> tuple[list[str | None], "Tensor", "Prediction"]:
+        """Captions, image features (N, D) and probabilities of N square RGB uint8 patches."""
+        described = list(self._describe(pixels))
+        features = self.predictor.encode_images(pixels)
+        return described, features, self.predictor.predict_features(features, described)
+
+    def _describe(self, pixels: list[np.ndarray]) -> Iterator[str | None]:
         if self.captioner is None:
             yield from [None] * len(pixels)
             return
-        for caption in self.captioner.describe(list(pixels)):
+        for caption in self.captioner.describe(pixels):
             yield None if caption.error else caption.text
 
 

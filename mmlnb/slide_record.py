@@ -38,6 +38,8 @@ class SlideRecord:
     """Format of the file, as its reader calls it."""
     stain: str = ""
     """How the colours were normalised: method, the slide's stain and the reference; empty for not at all."""
+    notice: str = ""
+    """What every output made with the bundle says."""
     seconds: float = 0.0
     """Of the attempt that ended it."""
     attempts: int = 1

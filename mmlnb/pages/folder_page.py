@@ -57,5 +57,6 @@ def slide_frame(
             "seconds": [round(record.seconds, 2) for record in records],
             "attempts": [record.attempts for record in records],
             "reason": [record.reason or None for record in records],
+            "notice": [record.notice or None for record in records],
         }
     )

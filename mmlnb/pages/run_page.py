@@ -73,10 +73,12 @@ def _write_run_page(
 ) -> None:
     scores, summary = _read_json(run / "caption-scores.json"), _read_json(run / "summary.json")
     truth = _slide_truth(run)
+    notice = next((record.notice for record in records if record.notice), "")
     samples = held_out_samples(run, taxonomy) if metrics is not None else []
     write_page(
         "run.html.j2",
         page,
+        notice=notice,
         taxonomy=taxonomy,
         colours={name: css(colour) for name, colour in class_colours(taxonomy).items()},
         summary=summary,
@@ -103,6 +105,7 @@ def _write_run_page(
     write_beside(
         page,
         {
+            "notice": notice,
             "metrics": metrics,
             "captions": scores,
             "samples": [

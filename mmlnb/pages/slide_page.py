@@ -13,7 +13,7 @@ from markupsafe import Markup
 from data.taxonomy import Taxonomy
 from data.tiles import Tile
 from fusion.intervals import Interval
-from mmlnb.call_uncertainty import BLOCK, block_of, call_intervals
+from mmlnb.call_uncertainty import BLOCK
 from mmlnb.called_slide import CalledSlide
 from mmlnb.findings_profile import findings_profile, read_stated
 from mmlnb.pages.beside import write_beside
@@ -76,14 +76,13 @@ def write_slide_page(
     supporting, opposing = telling_patches(slide.fused[:, called], slide.tissue)
     telling = [*supporting, *opposing]
     listed = list_patches(len(slide.tiles), telling)
-    blocks = block_of(np.array([(tile.x, tile.y) for tile in slide.tiles]), size_px=slide.tiles[0].size_px)
-    classes = _classes(slide, taxonomy, counts, blocks)
+    classes = _classes(slide, taxonomy, counts)
     paragraph = summary(counts)
     image_call = taxonomy.class_names[slide.image_call.called]
     shown = {
         "record": asdict(record),
         "classes": [_class_values(one) for one in classes],
-        "interval_blocks": int(blocks.max()) + 1,
+        "interval_blocks": int(slide.blocks.max()) + 1,
         "image_call": image_call,
         "mean_gate": float(slide.gate.mean()),
         "tissue_mm2": slide.tissue_mm2,
@@ -120,6 +119,7 @@ def write_slide_page(
         path,
         shown
         | {
+            "notice": notice,
             "summary": text_of(paragraph),
             "counts": [
                 {"subject": count.subject, "value": count.value, "patches": len(count.patches), "of": count.of}
@@ -128,7 +128,7 @@ def write_slide_page(
             "patches_for": [index + 1 for index in supporting],
             "patches_against": [index + 1 for index in opposing],
         },
-        {"": _patch_table(slide, stated, taxonomy)},
+        {"": _patch_table(slide, stated, taxonomy).assign(notice=notice or None)},
     )
 
 
@@ -150,15 +150,14 @@ def list_patches(count: int, telling: Sequence[int]) -> list[int]:
     return sorted({*map(int, evenly), *telling})
 
 
-def _classes(slide: CalledSlide, taxonomy: Taxonomy, counts: Counts, blocks: np.ndarray) -> list[ClassEntry]:
-    intervals = call_intervals(slide.fused, slide.tissue, blocks)
+def _classes(slide: CalledSlide, taxonomy: Taxonomy, counts: Counts) -> list[ClassEntry]:
     calls = {count.value: count for count in counts.calls}
     return [
         ClassEntry(
             name=name,
             title=subtype.title,
             probability=float(slide.call.tissue_weighted[index]),
-            interval=intervals[index],
+            interval=slide.intervals[index],
             mean=float(slide.call.mean[index]),
             image=float(slide.image_call.tissue_weighted[index]),
             patches=calls.get(name),

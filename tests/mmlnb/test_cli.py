@@ -28,6 +28,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "doctor",
         "encoders",
         "prefetch",
+        "bundle make",
+        "bundle pull",
     ):
         assert f"  {name} " in shown
 
@@ -37,10 +39,18 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "mmlnb: error: unknown command infre; the nearest is infer (mmlnb --help)\n"
 
 
+def test_a_command_of_two_words_says_what_may_follow_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundle", "--help"]) == 0
+    assert "mmlnb bundle make " in capsys.readouterr().out
+    assert main(["bundle", "mkae"]) == 2
+    said = "mmlnb: error: give one of mmlnb bundle make, mmlnb bundle push, mmlnb bundle pull, mmlnb bundle convert\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert ended.value.code == 0
     assert f"mmlnb {name}" in capsys.readouterr().out
 
@@ -51,7 +61,7 @@ def test_every_command_is_a_python_function_of_the_same_name(name: str) -> None:
     for module in pkgutil.walk_packages(mmlnb.__path__, "mmlnb."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    assert callable(getattr(mmlnb, name))
+    assert callable(getattr(mmlnb, name.replace(" ", "_")))
 
 
 def test_bad_input_to_a_python_function_is_an_input_error(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -1,7 +1,6 @@
 """A folder of slides always finishes: every slide is called, or listed with the reason why not."""
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
@@ -168,20 +167,3 @@ def test_wrong_usage_is_one_line(demo_run: Path, tmp_path: Path, settings: dict[
     with pytest.raises(InputError, match=message) as caught:
         mmlnb.infer(**defaults | paths)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda b: (b / "adapter" / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: missing"),
-        (lambda b: (b / "taxonomy.yaml").write_text("name: other"), "taxonomy.yaml: was changed"),
-        (lambda b: (b / "fusion" / "extra.pt").touch(), r"extra\.pt: a pickle"),
-        (lambda b: (b / "bundle.json").write_text(json.dumps({"schema": 99})), "schema 99, expected 1"),
-        (lambda b: (b / "bundle.json").write_text("{"), "not the index of a bundle"),
-    ],
-)
-def test_a_damaged_bundle_is_refused_by_the_name_of_the_file(demo_run, tmp_path, damage, message) -> None:  # type: ignore[no-untyped-def]
-    shutil.copytree(demo_run / "bundle", tmp_path / "bundle")
-    damage(tmp_path / "bundle")
-    with pytest.raises(InputError, match=message):
-        mmlnb.infer(demo_run / "synth" / "slides", tmp_path / "out", bundle=tmp_path / "bundle")
