@@ -21,6 +21,8 @@ from mmlnb.findings_profile import findings_profile, read_stated
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.5)
 SIMILARITIES = (None, 0.9, 0.8, 0.6, -1.0)
 """Of image features, from which text is borrowed; None for never, -1 for always."""
+BORROWING_AT = 0.1
+"""Share of the patches at which ways of borrowing are compared."""
 RANDOM_DRAWS = 10
 
 
@@ -99,7 +101,7 @@ def compare(known: Sequence[KnownSlide], predictor: Predictor, taxonomy: Taxonom
     rows = []
     for fraction in FRACTIONS:
         for strategy in STRATEGIES:
-            for least in SIMILARITIES:
+            for least in SIMILARITIES if fraction == BORROWING_AT else (None,):
                 choice = CaptionChoice(CaptionBudget(fraction=fraction), strategy, least)
                 draws = RANDOM_DRAWS if strategy == "random" and least is None else 1
                 scores = [score(choice, known, predictor, taxonomy, draw=draw) for draw in range(draws)]

@@ -40,11 +40,12 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.1, help="share of the patches that the JSON line is about")
     parser.add_argument("--borrow", default="none", choices=("none", "nearest"))
     parser.add_argument("--quick", action="store_true", help="three slides of 4096 px: a look, not a result")
+    parser.add_argument("--out", type=Path, help="folder that keeps the slides and runs, to go on where it was cut off")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.slides, arguments.slide_px = 3, 4096
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), arguments)))
+        print(json.dumps(measure(arguments.out or Path(folder), arguments)))
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def time_runs(run: Callable[..., InferConfig], bundle: Bundle, slide: Path, some
         for caption in (some, "all"):
             with in_place_of_the_captioner(writer if kind == "costly" else None), PeakMemory() as memory:
                 started = time.perf_counter()
-                run(f"{kind}-{caption}", slides=slide, caption=caption)
+                run(f"timed-{started}/{kind}-{caption}", slides=slide, caption=caption)
                 seconds.append(time.perf_counter() - started)
             if kind == "costly" and caption == some:
                 timed["peak_rss_gb"] = round(memory.gigabytes, 3)

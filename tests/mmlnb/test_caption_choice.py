@@ -78,7 +78,9 @@ def test_uncertainty_takes_the_least_certain_first() -> None:
 
 def test_the_mix_prefers_what_is_uncertain_and_what_weighs_among_patches_that_are_as_unlike() -> None:
     # Four corners of a simplex: all as far from one another.
-    probabilities = np.array([[0.8, 0.1, 0.1], [0.34, 0.33, 0.33], [0.8, 0.1, 0.1], [0.8, 0.1, 0.1]], np.float32)
+    probabilities = np.array(
+        [[0.98, 0.01, 0.01], [0.34, 0.33, 0.33], [0.98, 0.01, 0.01], [0.98, 0.01, 0.01]], np.float32
+    )
     tissue = np.array([0.5, 0.5, 1.0, 0.5])
     candidates = Candidates(features=np.eye(4, dtype=np.float16), probabilities=probabilities, tissue=tissue)
     assert set(choose("mix", candidates, 2).tolist()) == {1, 2}
