@@ -15,7 +15,7 @@ DEMO ?= runs/demo
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetune caption train evaluate infer bundle report doctor tiny-vlm embedded-bundle format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-robustness bench-osteosarcoma bench-report clean
+.PHONY: help install demo finetune caption train evaluate infer bundle report doctor tiny-vlm embedded-bundle format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-infer bench-robustness bench-osteosarcoma bench-report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -104,6 +104,9 @@ bench-robustness: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what wrong text do
 
 bench-osteosarcoma: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what off-domain text does to the fusion on real tissue
 	$(BIN)/python benchmarks/osteosarcoma.py $(DEMO) $(ARGS)
+
+bench-infer: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what describing a tenth of the patches saves and costs, by how they are chosen
+	$(BIN)/python benchmarks/infer.py $(DEMO) $(ARGS)
 
 bench-report: $(VENV)/.installed-dev ## how long the report of 200 slides takes to write, and how large it is
 	$(BIN)/python benchmarks/report.py $(ARGS)

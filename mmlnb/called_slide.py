@@ -12,6 +12,7 @@ from data.tissue import Outline
 from fusion.aggregate import SlideCall, aggregate
 from fusion.intervals import Interval
 from mmlnb.call_uncertainty import block_of, call_intervals
+from mmlnb.chosen_captions import ChosenCaptions
 from mmlnb.slide_prediction import SlidePrediction
 from mmlnb.slide_record import SlideRecord
 
@@ -37,11 +38,13 @@ class CalledSlide:
     gate: np.ndarray
     """Trust in the text (N,), 0–1."""
     texts: tuple[str | None, ...]
-    """Caption of each patch; None where it was not described."""
+    """Own caption of each patch; None where it was not described."""
     left_out: Sequence[tuple[Tile, str]]
     """Tiles without a say in the call, with the reason."""
     target_mpp: float
     tile_px: int
+    chosen: ChosenCaptions | None = None
+    """Which patches were described and for which others they stand, where a choice was made."""
     remark: str = ""
     """What the page must say about the pictures."""
 
@@ -93,4 +96,5 @@ def just_called(prediction: SlidePrediction, record: SlideRecord) -> CalledSlide
         left_out=prediction.left_out(),
         target_mpp=prepared.plan.target_mpp,
         tile_px=prepared.plan.tile_px,
+        chosen=prediction.chosen,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from data.errors import InputError
+from mmlnb.caption_budget import StrategyName, parse_caption
 
 ArmName = Literal[
     "image-only",
@@ -48,8 +49,16 @@ class InferConfig:
     """H&E image with the colours to bring the slides to; Macenko can do without."""
     coordinates: Path | None = None
     """Folder of TRIDENT or CLAM files (HDF5) whose patches are used in place of our own tiling."""
-    caption: Literal["all", "none"] = "all"
-    """Which patches are described; `none` leaves the call to the image alone."""
+    caption: str = "all"
+    """Which patches are described: all, none (the image alone decides), budget=N (so many of each slide) or fraction=F
+    (that share of each)."""
+    choose: StrategyName = "mix"
+    """How those to describe are chosen where not all are: random; uncertainty of the image's call; diversity (k-centre
+    on the features of the image tower); or mix, of both with the weight in the slide's call."""
+    borrow: Literal["none", "nearest"] = "none"
+    """Whether a patch that is not described takes the text of the most similar one that is."""
+    borrow_similarity: float = 0.9
+    """Least cosine similarity of image features, less their mean over the slide, with which text is borrowed."""
     min_tissue: float = 0.5
     """Smallest share of tissue in a patch that is used."""
     max_unreadable: float = 0.05
@@ -71,7 +80,8 @@ class InferConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, lowest, highest in (("min_tissue", 0, 1), ("max_unreadable", 0, 1)):
+        parse_caption(self.caption)
+        for name, lowest, highest in (("min_tissue", 0, 1), ("max_unreadable", 0, 1), ("borrow_similarity", -1, 1)):
             if not lowest <= getattr(self, name) <= highest:
                 raise InputError(f"--{name} {getattr(self, name)}: give {lowest} to {highest}")
         for name in ("batch_size", "workers"):

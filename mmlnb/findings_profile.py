@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.findings import read_findings
 from data.taxonomy import Taxonomy
 
@@ -17,6 +19,8 @@ class FindingShare:
     """Value to the indices of the patches that state it."""
     unstated: tuple[int, ...]
     """Indices of the described patches that say nothing of it."""
+    weights: np.ndarray | None = None
+    """Share of the slide that each patch stands for, by index; None where each described one counts the same."""
 
     @property
     def described(self) -> int:
@@ -25,8 +29,10 @@ class FindingShare:
 
     @property
     def values(self) -> dict[str, float]:
-        """Value to its share of the described patches; what is missing to 1 was not stated."""
-        return {value: len(stated) / self.described for value, stated in self.patches.items()}
+        """Value to its share of the described patches, or of the slide; what is missing to 1 was not stated."""
+        if self.weights is None:
+            return {value: len(stated) / self.described for value, stated in self.patches.items()}
+        return {value: float(self.weights[list(stated)].sum()) for value, stated in self.patches.items()}
 
 
 def read_stated(texts: Sequence[str | None], taxonomy: Taxonomy) -> list[dict[str, str] | None]:
@@ -34,8 +40,13 @@ def read_stated(texts: Sequence[str | None], taxonomy: Taxonomy) -> list[dict[st
     return [None if text is None else read_findings(text, taxonomy) for text in texts]
 
 
-def findings_profile(stated: Sequence[dict[str, str] | None], taxonomy: Taxonomy) -> list[FindingShare]:
-    """Every finding of the taxonomy over the patches of a slide (see `read_stated`); empty when none is described."""
+def findings_profile(
+    stated: Sequence[dict[str, str] | None], taxonomy: Taxonomy, *, weights: np.ndarray | None = None
+) -> list[FindingShare]:
+    """Every finding of the taxonomy over the patches of a slide (see `read_stated`); empty when none is described.
+
+    Where the described patches were chosen, `weights` (N,) say what share of the slide each stands for.
+    """
     described = [(index, found) for index, found in enumerate(stated) if found is not None]
     if not described:
         return []
@@ -48,6 +59,7 @@ def findings_profile(stated: Sequence[dict[str, str] | None], taxonomy: Taxonomy
                 for value in finding.values
             },
             unstated=tuple(index for index, found in described if name not in found),
+            weights=weights,
         )
         for name, finding in taxonomy.findings.items()
     ]

@@ -18,6 +18,7 @@ from data.tiles import Tile
 from data.tissue import Outline
 from mmlnb.bundles import EMBEDDED, Bundle, load_bundle
 from mmlnb.called_slide import CalledSlide
+from mmlnb.chosen_captions import read_chosen
 from mmlnb.hub_cache import HUB
 from mmlnb.slide_outputs import output_path
 from mmlnb.slide_record import SlideRecord
@@ -69,10 +70,11 @@ class FinishedFolder:
             fused=patches[[f"p_{name}" for name in names]].to_numpy(),
             image=patches[[f"image_p_{name}" for name in names]].to_numpy(),
             gate=patches["gate"].to_numpy(),
-            texts=tuple(patches["text"].astype(object).where(patches["text"].notna(), None)),
+            texts=tuple(patches["text"].astype(object).where(patches["captioned"], None)),
             left_out=list(zip(_tiles(left_out), left_out["reason"], strict=True)),
             target_mpp=self.bundle.index.target_mpp,
             tile_px=self.bundle.index.tile_px,
+            chosen=read_chosen(patches),
             remark=remark,
         )
         return called, lambda tiles: _pixels(slide, tiles, tile_px=self.bundle.index.tile_px)

@@ -19,6 +19,8 @@ from data.read_tiles import PART
 from data.reader_pool import ReaderPool
 from data.readers.registry import choose_reader
 from mmlnb.bundles import Bundle, load_bundle
+from mmlnb.caption_budget import parse_caption
+from mmlnb.chosen_captions import CaptionChoice
 from mmlnb.config import InferConfig
 from mmlnb.folder_state import FolderState, records_table
 from mmlnb.pages.folder_page import write_folder_page
@@ -51,7 +53,7 @@ def infer(config: InferConfig) -> int:
     if config.coordinates is not None and not config.coordinates.is_dir():
         raise InputError(f"--coordinates {config.coordinates}: no such folder; give that of the HDF5 files")
     reference = find_reference(bundle, config, slides=paths.values())
-    _claim(config, bundle, reference)
+    _claim(config, bundle, reference, caption_choice(config))
     pipeline = load_pipeline(bundle, config, reference=reference)
     state = FolderState(
         config.out, slides=list(paths), class_names=bundle.taxonomy.class_names, notice=bundle.index.notice
@@ -104,6 +106,7 @@ def load_pipeline(bundle: Bundle, config: InferConfig, *, reference: Stain | Non
         notice=bundle.index.notice,
         reference=reference,
         keep_features=config.hdf5,
+        choice=caption_choice(config),
     )
 
 
@@ -174,9 +177,17 @@ def _add(record: SlideRecord, out: Path) -> None:
         tqdm.write(f"{record.slide}: {record.status}: {record.reason}")
 
 
-def _claim(config: InferConfig, bundle: Bundle, reference: Stain | None) -> None:
+def caption_choice(config: InferConfig) -> CaptionChoice | None:
+    """How the patches to describe are chosen; None where all are, or none."""
+    budget = parse_caption(config.caption)
+    similarity = None if config.borrow == "none" else config.borrow_similarity
+    return None if budget is None else CaptionChoice(budget, config.choose, similarity)
+
+
+def _claim(config: InferConfig, bundle: Bundle, reference: Stain | None, choice: CaptionChoice | None) -> None:
     """Claim the output folder for what decides the results of every slide."""
-    decisive = [str(config.slides.resolve()), bundle.key, config.caption, config.reader, repr(reference)]
+    captions = config.caption if choice is None else str(choice)
+    decisive = [str(config.slides.resolve()), bundle.key, captions, config.reader, repr(reference)]
     decisive += [repr(setting) for setting in (config.min_tissue, config.max_unreadable, config.hdf5)]
     decisive += [str(config.coordinates.resolve())] if config.coordinates else []
     claim(config.out, key=digest(*decisive))

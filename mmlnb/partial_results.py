@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,9 +28,14 @@ class PartialResults:
     suspended and wakes must not replace a part of its successor, who may have put more into it.
     """
 
-    def __init__(self, folder: Path, *, key: str, seconds: float, held: Callable[[], bool]) -> None:
+    def __init__(
+        self, folder: Path, *, key: str, seconds: float, held: Callable[[], bool], name: str = "tiles"
+    ) -> None:
         self._slide = folder
+        self._key = key
         self._folder = folder / key
+        self._name = name
+        self._beside: PartialResults | None = None
         self._seconds = seconds
         self._held = held
         self._parts: list[Path] = []
@@ -53,6 +59,11 @@ class PartialResults:
     def __len__(self) -> int:
         return self._rows
 
+    def beside(self, name: str) -> "PartialResults":
+        """Rows of another kind of the same slide, which are written and removed together with these."""
+        self._beside = PartialResults(self._slide, key=self._key, seconds=self._seconds, held=self._held, name=name)
+        return self._beside
+
     def add(self, rows: pa.Table) -> None:
         """Append the rows of a batch; write what has gathered when it is time (see `write`)."""
         self._new.append(rows)
@@ -63,6 +74,8 @@ class PartialResults:
 
     def write(self) -> None:
         """Write the rows that are not on disk yet; raises TakenOver where the slide is no longer this process's."""
+        if self._beside is not None:
+            self._beside.write()
         if not self._new:
             return
         if not self._held():
@@ -86,6 +99,11 @@ class PartialResults:
         for table in self._each([name]):
             yield table[name]
 
+    def matrix(self, name: str, *, rows: int) -> np.ndarray:
+        """The lists of one column as a matrix (rows, D), without the empty ones of what could not be read."""
+        flat = [column.combine_chunks().flatten().to_numpy(zero_copy_only=False) for column in self.column(name)]
+        return np.concatenate(flat).reshape(rows, -1)
+
     def remove(self) -> None:
         """Remove everything: the results are elsewhere."""
         shutil.rmtree(self._slide, ignore_errors=True)
@@ -97,4 +115,4 @@ class PartialResults:
             yield rows.select(columns)
 
     def _path(self) -> Path:
-        return self._folder / f"tiles-{self._rows:08d}.parquet"
+        return self._folder / f"{self._name}-{self._rows:08d}.parquet"

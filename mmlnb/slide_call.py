@@ -143,7 +143,8 @@ class SlideCaller:
             prepare_slide, path, base.slide, request, name=str(path), deadline=deadline
         )
         tiles = prepared.plan.tiles
-        with tqdm(total=len(tiles), desc=f"  {base.slide}", unit="patch", leave=False) as bar:
+        planned = self.pipeline.planned(len(tiles))
+        with tqdm(total=planned, desc=f"  {base.slide}", unit="patch", leave=False) as bar:
             prediction = self.pipeline.predict(
                 prepared, partial, pool=self.pool, deadline=deadline, progress=bar.update
             )
@@ -209,6 +210,8 @@ class SlideCaller:
             mean_probabilities=dict(zip(names, map(float, call.mean), strict=True)),
             patches=len(prediction.tiles),
             captioned=sum(text is not None for text in prediction.texts),
+            borrowed=0 if prediction.chosen is None else int(prediction.chosen.borrowed.sum()),
+            choice="" if self.pipeline.choice is None else str(self.pipeline.choice),
             unreadable=len(prediction.unreadable),
             rejected=dict(Counter(reason for _, reason in prediction.left_out())),
             mpp=prepared.slide.mpp.value,

@@ -61,7 +61,7 @@ def write_tables(prediction: SlidePrediction, out: Path, *, taxonomy: Taxonomy, 
         tiles=prediction.tiles,
         probabilities=prediction.fused,
         gates=prediction.gate,
-        texts=prediction.texts,
+        texts=prediction.spoken,
         notice=notice,
     )
     write_text(output_path(out, "geojson", slide_id), objects)
@@ -105,7 +105,11 @@ def _write(table: pa.Table, path: Path, *, notice: str) -> None:
 
 
 def prediction_table(prediction: SlidePrediction, taxonomy: Taxonomy) -> pa.Table:
-    """One row per tile used: position, probabilities fused and image-only, gate, caption."""
+    """One row per tile used: position, probabilities fused and image-only, gate, and the text that was fused.
+
+    `captioned` says whether it is the tile's own caption; where tiles were chosen, also whose it is (see
+    `ChosenCaptions.columns`).
+    """
     slide_id = prediction.prepared.slide.slide_id
     columns: dict[str, Any] = {
         "patch_id": [f"{slide_id}@{tile.x},{tile.y}" for tile in prediction.tiles],
@@ -115,8 +119,10 @@ def prediction_table(prediction: SlidePrediction, taxonomy: Taxonomy) -> pa.Tabl
         for index, name in enumerate(taxonomy.class_names):
             columns[f"{prefix}_{name}"] = probabilities[:, index].astype(np.float32)
     columns["gate"] = prediction.gate.astype(np.float32)
-    columns["text"] = pa.array(prediction.texts, type=pa.string())
+    columns["text"] = pa.array(prediction.spoken, type=pa.string())
     columns["captioned"] = [text is not None for text in prediction.texts]
+    if prediction.chosen is not None:
+        columns |= prediction.chosen.columns(columns["patch_id"])
     return pa.table(columns)
 
 

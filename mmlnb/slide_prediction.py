@@ -1,8 +1,8 @@
 """One slide through the models: tiles, captions and fusion, batch by batch."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from data.read_tiles import TileBatch, TileRequest, read_tiles
 from data.reader_pool import ReaderPool, TimeLimitPassed
 from data.taxonomy import Taxonomy
 from data.tiles import Tile
+from mmlnb.caption_choice import Candidates
+from mmlnb.chosen_captions import CaptionChoice, ChosenCaptions
 from mmlnb.partial_results import PartialResults
 
 if TYPE_CHECKING:
@@ -43,9 +45,18 @@ class SlidePrediction:
     """Caption of each tile; None where it was not described or the model failed to."""
     rows: np.ndarray
     """Row (N,) of each tile in the partial results."""
+    places: np.ndarray
+    """The same (N,), counted without the rows of tiles that could not be read."""
     unreadable: tuple[tuple[Tile, str], ...]
     blurred: tuple[Tile, ...]
     """Tiles that turned out to be out of focus; they have no say in the call."""
+    chosen: ChosenCaptions | None = None
+    """Which tiles were described and for which others they stand, where a choice was made."""
+
+    @property
+    def spoken(self) -> tuple[str | None, ...]:
+        """The text that was fused with each tile: its own caption, one that it borrows, or None."""
+        return self.texts if self.chosen is None else self.chosen.spoken(self.texts)
 
     def left_out(self) -> list[tuple[Tile, str]]:
         """Every tile of the grid that has no say in the call, with the reason."""
@@ -70,6 +81,8 @@ class SlidePipeline:
     """Stain that slides are normalised to."""
     keep_features: bool = False
     """Whether the features of the image tower are kept for export."""
+    choice: CaptionChoice | None = None
+    """How the tiles to describe are chosen; None describes all, or none without a captioner."""
 
     def tile_request(self, prepared: PreparedSlide) -> TileRequest:
         """How the tiles of a slide are read for the models."""
@@ -98,25 +111,73 @@ class SlidePipeline:
         if not plan.tiles:
             reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
             raise InputError(f"{slide.path}: no usable tile ({reasons}); check the slide, or lower --min-tissue")
-        progress(len(partial))
-        batches = read_tiles(
-            slide,
-            plan.tiles[len(partial) :],
-            self.tile_request(prepared),
-            pool=pool,
-            batch_size=self.batch_size,
-            deadline=deadline,
-        )
-        for batch in batches:
-            partial.add(self._rows(batch))
-            progress(len(batch.tiles) + len(batch.unreadable))
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeLimitPassed(str(slide.path))
-        return _prediction(prepared, partial.table(COLUMNS))
+        keep = self.keep_features or self.choice is not None
 
-    def _rows(self, batch: TileBatch) -> pa.Table:
+        def go_through(tiles: Sequence[Tile], rows: PartialResults, *, describe: bool, keep: bool) -> None:
+            progress(len(rows))
+            batches = read_tiles(
+                slide,
+                tiles[len(rows) :],
+                self.tile_request(prepared),
+                pool=pool,
+                batch_size=self.batch_size,
+                deadline=deadline,
+            )
+            for batch in batches:
+                rows.add(self._rows(batch, describe=describe, keep_features=keep))
+                progress(len(batch.tiles) + len(batch.unreadable))
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeLimitPassed(str(slide.path))
+
+        go_through(plan.tiles, partial, describe=self.choice is None, keep=keep)
+        prediction = _prediction(prepared, partial.table(COLUMNS))
+        if self.choice is None:
+            return prediction
+        # The choice rests on these rows: without them, what follows would have to wait for them again.
+        partial.write()
+        read = len(partial) - len(prediction.unreadable)
+        candidates = Candidates(
+            features=partial.matrix("features", rows=read)[prediction.places],
+            probabilities=prediction.image,
+            tissue=np.array([tile.tissue for tile in prediction.tiles]),
+        )
+        order = self.choice.choose(candidates)
+        # In the order of the file, as the first time.
+        chosen = sorted(order.tolist(), key=lambda index: prediction.rows[index])
+        described = partial.beside("described")
+        go_through([prediction.tiles[index] for index in chosen], described, describe=True, keep=False)
+        return self._put_together(prediction, candidates, order, described.table(COLUMNS))
+
+    def planned(self, tiles: int) -> int:
+        """How many tiles are read in all where the slide has so many, those that are read twice counted twice."""
+        return tiles + (0 if self.choice is None else self.choice.budget.count(tiles))
+
+    def _put_together(
+        self, prediction: SlidePrediction, candidates: Candidates, order: np.ndarray, described: pa.Table
+    ) -> SlidePrediction:
+        """The image branch's prediction with what came of the tiles that were `described`, in their own order."""
+        import torch
+
+        assert self.choice is not None
+        place = {(tile.x, tile.y): index for index, tile in enumerate(prediction.tiles)}
+        fused, gate, texts = prediction.fused.copy(), prediction.gate.copy(), list(prediction.texts)
+        # What could be read once and cannot now, or what the model has no words for, stays with the image alone.
+        for row in described.select(["x", "y", "fused", "gate", "text"]).to_pylist():
+            if row["text"] is not None:
+                index = place[row["x"], row["y"]]
+                fused[index], gate[index], texts[index] = row["fused"], row["gate"], row["text"]
+        chosen = self.choice.share_out(candidates, [index for index in order.tolist() if texts[index] is not None])
+        if (borrowed := np.flatnonzero(chosen.borrowed)).size:
+            spoken = [texts[index] for index in chosen.source[borrowed]]
+            found = self.predictor.predict_features(
+                torch.from_numpy(candidates.features[borrowed].astype(np.float32)), spoken
+            )
+            fused[borrowed], gate[borrowed] = found.fused, found.gate
+        return replace(prediction, fused=fused, gate=gate, texts=tuple(texts), chosen=chosen)
+
+    def _rows(self, batch: TileBatch, *, describe: bool, keep_features: bool) -> pa.Table:
         """One row per tile of the batch, those that could not be read last."""
-        described, features, found = self.classify(list(batch.pixels))
+        described, features, found = self.classify(list(batch.pixels), describe=describe)
         lost = len(batch.unreadable)
         tiles = [*batch.tiles, *(tile for tile, _ in batch.unreadable)]
         columns = {
@@ -131,13 +192,15 @@ class SlidePipeline:
             "text": pa.array([*described, *[None] * lost], pa.string()),
             "sharpness": pa.array([*batch.sharpness.tolist(), *[None] * lost], pa.float32()),
         }
-        if self.keep_features:
+        if keep_features:
             columns["features"] = _vectors(features.numpy().astype(np.float16), lost, pa.float16())
         return pa.table(columns)
 
-    def classify(self, pixels: list[np.ndarray]) -> tuple[list[str | None], "Tensor", "Prediction"]:
-        """Captions, image features (N, D) and probabilities of N square RGB uint8 patches."""
-        described = list(self._describe(pixels))
+    def classify(
+        self, pixels: list[np.ndarray], *, describe: bool = True
+    ) -> tuple[list[str | None], "Tensor", "Prediction"]:
+        """Captions (None unless `describe`), image features (N, D) and probabilities of N square RGB uint8 patches."""
+        described = list(self._describe(pixels)) if describe else [None] * len(pixels)
         features = self.predictor.encode_images(pixels)
         return described, features, self.predictor.predict_features(features, described)
 
@@ -186,6 +249,7 @@ def _prediction(prepared: PreparedSlide, table: pa.Table) -> SlidePrediction:
         gate=table["gate"].to_numpy()[kept],
         texts=tuple(texts[row] for row in kept),
         rows=kept,
+        places=place,
         unreadable=tuple(unreadable),
         blurred=tuple(tiles[row] for row in read[blurred]),
     )

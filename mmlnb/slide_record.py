@@ -29,6 +29,10 @@ class SlideRecord:
     """Class to plain mean probability."""
     patches: int = 0
     captioned: int = 0
+    borrowed: int = 0
+    """Patches that were fused with the caption of another."""
+    choice: str = ""
+    """How the patches to describe were chosen; empty where all were, or none."""
     unreadable: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     """Reason to number of tiles left out."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.taxonomy import Taxonomy
 from mmlnb.findings_profile import FindingShare
 
@@ -21,11 +23,13 @@ class Count:
     """Their indices."""
     of: int
     """Patches of which it might hold."""
+    weight: float | None = None
+    """Share of the slide that its patches stand for; None where each stands for itself."""
 
     @property
     def share(self) -> float:
-        """Share of the patches of which it might hold."""
-        return len(self.patches) / self.of
+        """Share of the patches of which it might hold; of the whole slide where they stand for others too."""
+        return len(self.patches) / self.of if self.weight is None else self.weight
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Counts:
     """Described patches by value, finding by finding; what is not stated comes last."""
     patches: int
     described: int
+    weighted: bool = False
+    """Whether the shares of rules and findings are estimates for the slide, from described patches that were chosen."""
 
     def all(self) -> list[Count]:
         """Every count, in the order of the page."""
@@ -59,6 +65,8 @@ def count_slide(
     stated: Sequence[dict[str, str] | None],
     profile: Sequence[FindingShare],
     taxonomy: Taxonomy,
+    *,
+    weights: np.ndarray | None = None,
 ) -> Counts:
     """Count the calls, the findings and what follows from them.
 
@@ -67,6 +75,7 @@ def count_slide(
         stated: what each caption states (see `read_stated`).
         profile: of the same captions.
         taxonomy: gives the rules.
+        weights: share of the slide (N,) that each described patch stands for, where they were chosen.
     """
     described = [index for index, found in enumerate(stated) if found is not None]
     by_rule: dict[str, list[int]] = {name: [] for name in (*taxonomy.class_names, "no class")}
@@ -74,15 +83,20 @@ def count_slide(
         for index in described:
             by_rule[taxonomy.classify(stated[index] or {}) or "no class"].append(index)
 
-    def counts(anchor: str, subject: str, groups: dict[str, tuple[int, ...]], of: int) -> list[Count]:
+    def weight(patches: tuple[int, ...]) -> float | None:
+        return None if weights is None else float(weights[list(patches)].sum())
+
+    def counts(
+        anchor: str, subject: str, groups: dict[str, tuple[int, ...]], of: int, *, captions: bool = True
+    ) -> list[Count]:
         return [
-            Count(f"{anchor}-{number}", subject, value, patches, of)
+            Count(f"{anchor}-{number}", subject, value, patches, of, weight(patches) if captions else None)
             for number, (value, patches) in enumerate(groups.items())
             if patches
         ]
 
     return Counts(
-        calls=counts("call", "Called", called, len(stated)),
+        calls=counts("call", "Called", called, len(stated), captions=False),
         rules=counts("rule", "By the captions alone", {n: tuple(p) for n, p in by_rule.items()}, len(described)),
         findings=[
             counts(f"finding-{number}", finding.title, finding.patches | {NOT_STATED: finding.unstated}, len(described))
@@ -90,6 +104,7 @@ def count_slide(
         ],
         patches=len(stated),
         described=len(described),
+        weighted=weights is not None,
     )
 
 
@@ -99,6 +114,8 @@ def summary(counts: Counts) -> list[Part]:
     if not counts.described:
         return [*parts, Part("No patch was described, so no finding can be counted.")]
     parts.append(Part(f"{counts.described} of {counts.patches} patches were described. "))
+    if counts.weighted:
+        parts.append(Part("They were chosen, so shares are estimates for the whole slide (see Findings). "))
     if counts.rules:
         parts.append(Part("By the findings in the captions and the rules of the taxonomy alone, their classes are: "))
         parts += [*_listed(counts.rules), Part(". ")]

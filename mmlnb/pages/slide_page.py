@@ -17,6 +17,7 @@ from mmlnb.call_uncertainty import BLOCK
 from mmlnb.called_slide import CalledSlide
 from mmlnb.findings_profile import findings_profile, read_stated
 from mmlnb.pages.beside import write_beside
+from mmlnb.pages.caption_curve import caption_curve_figure
 from mmlnb.pages.heat_map import draw_maps
 from mmlnb.pages.highlight import highlight
 from mmlnb.pages.page import image_uri, write_page
@@ -41,6 +42,8 @@ class PatchEntry:
     x: int
     y: int
     picture: str | None = None
+    borrowed_from: int | None = None
+    """Number of the patch whose caption was fused with this one, where it has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ def write_slide_page(
     """
     record = slide.record
     stated = read_stated(slide.texts, taxonomy)
-    profile = findings_profile(stated, taxonomy)
-    counts = count_slide(slide.called_patches(taxonomy), stated, profile, taxonomy)
+    weights = None if slide.chosen is None else slide.chosen.weights
+    profile = findings_profile(stated, taxonomy, weights=weights)
+    counts = count_slide(slide.called_patches(taxonomy), stated, profile, taxonomy, weights=weights)
+    steps, curve = _caption_curve(slide)
     called = taxonomy.class_names.index(record.subtype)
     supporting, opposing = telling_patches(slide.fused[:, called], slide.tissue)
     telling = [*supporting, *opposing]
@@ -108,6 +113,9 @@ def write_slide_page(
         counts=counts,
         summary=paragraph,
         remark=slide.remark,
+        caption_curve=caption_curve_figure(steps, curve, taxonomy, patches=len(slide.tiles))
+        if len(steps) > 1
+        else None,
         entries=list(entries.values()),
         listed=set(listed),
         supporting=[_card(entries[index], slide, index, pixels) for index in supporting],
@@ -123,8 +131,10 @@ def write_slide_page(
             "summary": text_of(paragraph),
             "counts": [
                 {"subject": count.subject, "value": count.value, "patches": len(count.patches), "of": count.of}
+                | ({} if count.weight is None else {"share_of_slide": count.weight})
                 for count in counts.all()
             ],
+            **_curve_values(steps, curve, taxonomy),
             "patches_for": [index + 1 for index in supporting],
             "patches_against": [index + 1 for index in opposing],
         },
@@ -148,6 +158,24 @@ def list_patches(count: int, telling: Sequence[int]) -> list[int]:
     """Indices of the patches that the page lists: all of `count`, or `telling` and others evenly over the slide."""
     evenly = np.linspace(0, count - 1, min(count, MOST_LISTED)).round().astype(int)
     return sorted({*map(int, evenly), *telling})
+
+
+def _caption_curve(slide: CalledSlide) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of captions and the slide's probabilities with as many; empty where no choice was made."""
+    if slide.chosen is None:
+        return np.zeros(0, dtype=int), np.zeros((0, slide.fused.shape[1]))
+    return slide.chosen.curve(fused=slide.fused, image=slide.image, tissue=slide.tissue)
+
+
+def _curve_values(steps: np.ndarray, curve: np.ndarray, taxonomy: Taxonomy) -> dict[str, Any]:
+    if not len(steps):
+        return {}
+    return {
+        "captions": [
+            {"described": int(step), **dict(zip(taxonomy.class_names, map(float, call), strict=True))}
+            for step, call in zip(steps, curve, strict=True)
+        ]
+    }
 
 
 def _classes(slide: CalledSlide, taxonomy: Taxonomy, counts: Counts) -> list[ClassEntry]:
@@ -179,7 +207,7 @@ def _class_values(one: ClassEntry) -> dict[str, Any]:
 
 
 def _entry(slide: CalledSlide, index: int, taxonomy: Taxonomy) -> PatchEntry:
-    tile, text = slide.tiles[index], slide.texts[index]
+    tile, text, chosen = slide.tiles[index], slide.texts[index], slide.chosen
     return PatchEntry(
         number=index + 1,
         caption=None if text is None else highlight(text, taxonomy),
@@ -188,6 +216,7 @@ def _entry(slide: CalledSlide, index: int, taxonomy: Taxonomy) -> PatchEntry:
         gate=float(slide.gate[index]),
         x=tile.x,
         y=tile.y,
+        borrowed_from=int(chosen.source[index]) + 1 if chosen is not None and chosen.borrowed[index] else None,
     )
 
 
@@ -212,4 +241,7 @@ def _patch_table(slide: CalledSlide, stated: Sequence[dict[str, str] | None], ta
         **{f"finding_{name}": [(found or {}).get(name) for found in stated] for name in taxonomy.findings},
         "text": slide.texts,
     }
+    if slide.chosen is not None:
+        columns["text_from"] = [index + 1 if index >= 0 else None for index in slide.chosen.source.tolist()]
+        columns["stands_for"] = slide.chosen.weights * len(slide.tiles)
     return pd.DataFrame(columns)

@@ -176,8 +176,9 @@ def test_killed_and_started_again_it_goes_on_inside_the_slide_to_the_same_bytes(
 
 @needs_kill
 @pytest.mark.slow
-def test_a_dozen_kills_at_any_moment_change_nothing(folder: Folder, real_data: Path) -> None:
-    folder.options = ()
+@pytest.mark.parametrize("options", [(), ("--caption", "fraction=0.5", "--borrow", "nearest")])
+def test_a_dozen_kills_at_any_moment_change_nothing(options: tuple[str, ...], folder: Folder, real_data: Path) -> None:
+    folder.options = options
     for name in "abcd":
         shutil.copy(real_data / "slides" / CMU, folder.slides / f"{name}.svs")
     assert main(folder.command(folder.place / "undisturbed")) == 0

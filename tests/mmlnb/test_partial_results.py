@@ -98,6 +98,28 @@ def test_one_that_was_succeeded_does_not_replace_what_its_successor_wrote(tmp_pa
     assert successor.table(["x"])["x"].to_pylist() == [0, 1, 2, 3, 4]
 
 
+def test_rows_of_another_kind_are_kept_beside_and_leave_with_the_slide(tmp_path: Path) -> None:
+    tiles = partial(tmp_path, seconds=1000)
+    tiles.add(rows(0, 1))
+    described = tiles.beside("described")
+    described.add(rows(1))
+    assert parts(tmp_path) == []
+    tiles.write()
+    assert parts(tmp_path) == ["described-00000000.parquet", "tiles-00000000.parquet"]
+    again = partial(tmp_path)
+    assert (len(again), len(again.beside("described"))) == (2, 1)
+    assert again.beside("described").table(["x"])["x"].to_pylist() == [1]
+    again.remove()
+    assert not (tmp_path / "slide").exists()
+
+
+def test_lists_come_as_a_matrix_without_those_that_are_empty(tmp_path: Path) -> None:
+    lists = partial(tmp_path)
+    for values in ([[1.0, 2.0], []], [[3.0, 4.0], [5.0, 6.0]]):
+        lists.add(pa.table({"features": pa.array(values, pa.list_(pa.float32()))}))
+    assert lists.matrix("features", rows=3).tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_a_part_is_not_written_on_a_full_disk_and_the_earlier_ones_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
