@@ -5,6 +5,7 @@ import secrets
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmlnb.config import InferConfig
 from mmlnb.folder_state import FolderState
 from mmlnb.inference import FolderRun, finish_folder, open_folder, stopping_on_a_full_disk
 from mmlnb.ray_worker import SlideWorker
+from mmlnb.slide_manifest import SlideOverride
 from mmlnb.slide_record import SlideRecord, find_record, write_record
 
 # Deaths of workers over one slide after which it is failed: it may be what kills them.
@@ -77,9 +79,10 @@ class Crew:
         count = gpus or sum(int(node.get("CPU", 0)) // cores for node in nodes)
         # A worker that dies is started again, wherever there is room, and its slide is begun again by it.
         kind = ray.remote(**needs, max_restarts=-1, max_task_retries=ATTEMPTS - 1)(SlideWorker)
+        # What a worker is made from must be small: Ray keeps it with the worker only then, for when it starts again.
+        small = replace(run, paths={}, overrides={})
         settings = {"mark": mark, "folder": Path.cwd(), "threads": torch.get_num_threads()}
-        given = ray.put(run)
-        self.workers = [kind.remote(given, **settings) for _ in range(max(1, min(count, len(run.paths))))]
+        self.workers = [kind.remote(small, **settings) for _ in range(max(1, min(count, len(run.paths))))]
 
     def work(self, state: FolderState) -> None:
         """Call all slides.
@@ -115,15 +118,17 @@ class Crew:
                 while idle and (name := self._next(queue, left, busy)) is not None:
                     worker = idle.pop()
                     bar.set_postfix_str(name)
-                    busy[worker.call.remote(name)] = worker, name
+                    override = self.run.overrides.get(name, SlideOverride())
+                    busy[worker.call.remote(name, self.run.paths[name], override)] = worker, name
                 if not busy and left:
-                    bar.set_postfix_str("waiting for room on the cluster")
+                    bar.set_postfix_str("waiting for workers")
                 state.update({name: f"worker {self.workers.index(worker)}" for worker, name in busy.values()})
 
     def close(self) -> None:
         """End the workers."""
         with suppress(self.ray.exceptions.RayError):
-            self.ray.wait([worker.close.remote() for worker in self.workers], timeout=CLOSE_SECONDS)
+            ends = [worker.close.remote() for worker in self.workers]
+            self.ray.wait(ends, num_returns=len(ends), timeout=CLOSE_SECONDS)
         for worker in self.workers:
             self.ray.kill(worker)
 

@@ -10,13 +10,14 @@ from data.lease import Leases
 from mmlnb.folder_state import SilentState
 from mmlnb.inference import FolderRun, share_slides, slides_called_by
 from mmlnb.slide_call import SlideCaller
+from mmlnb.slide_manifest import SlideOverride
 
 
 class SlideWorker:
     """Calls slides of a run; its models are loaded once, at the first slide of its process.
 
     Args:
-        run: the run, as it was checked where the command was given.
+        run: the run, as it was checked where the command was given; each slide comes with its call.
         mark: file in the output folder by which a worker sees that the folder is the same one.
         folder: where the command was given, which relative paths refer to.
         threads: of torch on a CPU; sums in another order would differ in their last digits.
@@ -44,8 +45,8 @@ class SlideWorker:
                 return f"{path}: not on the Ray node {host}; put it on a file system that all nodes share"
         return ""
 
-    def call(self, name: str) -> None:
-        """Call the slide `name`, or wait for the worker that is at it; whatever is wrong becomes its record.
+    def call(self, name: str, path: Path, override: SlideOverride) -> None:
+        """Call the slide `name` at `path`, or wait for the worker that is at it; whatever is wrong becomes its record.
 
         Raises:
             InputError: this worker cannot take part.
@@ -53,8 +54,8 @@ class SlideWorker:
         """
         caller, leases = self._caller()
         share_slides(
-            {name: self.run.paths[name]},
-            self.run.overrides,
+            {name: path},
+            {name: override},
             caller=caller,
             leases=leases,
             state=SilentState(self.run.config.out, slides=[name]),

@@ -135,7 +135,8 @@ def test_a_ray_cluster_gives_the_same_bytes_though_a_worker_is_killed_and_the_ru
     assert main(command(slides, expected, demo_run / "bundle")) == 3
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER)
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    # Ray keeps the token of its clusters in the home.
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
 
     def start() -> subprocess.Popen[str]:
         with (tmp_path / "log.txt").open("a") as log:

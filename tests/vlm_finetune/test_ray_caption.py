@@ -38,7 +38,8 @@ def test_captions_from_ray_data_equal_those_of_one_process_and_it_goes_on_where_
     def run() -> None:
         done = subprocess.run(
             command,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            # Ray keeps the token of its clusters in the home.
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             timeout=300,

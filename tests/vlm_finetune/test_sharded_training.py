@@ -151,11 +151,12 @@ def test_the_launcher_reads_a_configuration_as_what_its_name_says(kind: str, mon
     given = launch_command_parser().parse_args(
         ["--config_file", str(path), "--main_process_port", "0", "-m", "vlm_finetune.train"]
     )
-    arguments, _, _ = _validate_launch_command(given)
+    arguments, defaults, _ = _validate_launch_command(given)
     assert KINDS[kind](arguments)
     assert sum((arguments.multi_gpu, arguments.use_fsdp, arguments.use_deepspeed)) == 1
     assert arguments.num_processes == (2 if kind == "ddp-cpu" else 8)
     if arguments.use_deepspeed:
+        arguments.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
         environment = prepare_deepspeed_cmd_env(arguments)[1]
         assert environment["ACCELERATE_USE_DEEPSPEED"] == "true"
         assert environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == kind[-1]
