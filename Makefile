@@ -15,7 +15,7 @@ DEMO ?= runs/demo
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo finetune caption train evaluate infer bundle report doctor tiny-vlm embedded-bundle format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-infer bench-robustness bench-osteosarcoma bench-report clean
+.PHONY: help install demo finetune caption train evaluate infer bundle report doctor tiny-vlm embedded-bundle format lint test test-slow test-spawn bench bench-tiles bench-tissue bench-finetune bench-crossfit bench-caption bench-dedupe bench-fusion bench-intervals bench-ablation bench-infer bench-robustness bench-osteosarcoma bench-report bench-capacity clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -110,6 +110,9 @@ bench-infer: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what describing a tenth
 
 bench-report: $(VENV)/.installed-dev ## how long the report of 200 slides takes to write, and how large it is
 	$(BIN)/python benchmarks/report.py $(ARGS)
+
+bench-capacity: $(VENV)/.installed-dev ## [DEMO=runs/demo]: what 10,000 slides cost on one GPU, eight, and a cluster
+	$(BIN)/python benchmarks/capacity.py --bundle $(DEMO)/bundle $(ARGS)
 
 clean: ## remove .venv and caches, keep runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

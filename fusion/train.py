@@ -58,7 +58,7 @@ def train(config: TrainConfig) -> Path:
 def setup(config: TrainConfig) -> Training | None:
     """Check everything that can be wrong, cheapest first, then read and build; None where the run is finished."""
     from accelerate import Accelerator
-    from accelerate.utils import set_seed
+    from accelerate.utils import DistributedType, set_seed
 
     taxonomy = load_taxonomy(config.taxonomy)
     records = [find_tower(config.image_tower, modality="image"), find_tower(config.text_tower, modality="text")]
@@ -78,6 +78,11 @@ def setup(config: TrainConfig) -> Training | None:
     if device.type == "cpu":
         keep_large_blocks()
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise InputError(
+            f"accelerate: {accelerator.distributed_type.value} is for models that do not fit on one device, and the "
+            "fusion does; launch with configs/accelerate/ddp.yaml"
+        )
     if config.batch_size < 2 * accelerator.num_processes:
         raise InputError(
             f"batch_size: {config.batch_size} is too small for {accelerator.num_processes} processes; "

@@ -76,11 +76,21 @@ class InferConfig:
     checkpoint_seconds: float = 30.0
     """How often the results inside a slide go to disk."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """auto (all GPUs of the machine, or the CPU), cpu, cuda, cuda:N or mps."""
+    executor: Literal["local", "ray"] = "local"
+    """Where the slides are called: local, on the devices of this machine; or ray, by workers on a Ray cluster."""
+    devices: tuple[str, ...] = ()
+    """Devices of this machine that share the slides, one process each, such as [cuda:0,cuda:2]; none for `device`."""
+    ray_address: str | None = None
+    """Ray cluster to use, such as auto or ray-head:6379; unset starts one on this machine."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         parse_caption(self.caption)
+        if self.executor == "ray" and self.devices:
+            raise InputError("--devices: the Ray cluster gives each worker its device; leave it out")
+        if self.executor != "ray" and self.ray_address is not None:
+            raise InputError(f"--ray_address {self.ray_address}: has no effect without --executor ray")
         for name, lowest, highest in (("min_tissue", 0, 1), ("max_unreadable", 0, 1), ("borrow_similarity", -1, 1)):
             if not lowest <= getattr(self, name) <= highest:
                 raise InputError(f"--{name} {getattr(self, name)}: give {lowest} to {highest}")

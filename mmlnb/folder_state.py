@@ -15,7 +15,7 @@ import pandas as pd
 from data.atomic import atomic, write_text
 from data.errors import InputError
 from data.taxonomy import Taxonomy
-from mmlnb.slide_record import SlideRecord, read_records
+from mmlnb.slide_record import SlideRecord, find_record, read_records
 
 
 class FolderState:
@@ -142,6 +142,22 @@ class FolderState:
             lines += [f"| {_cell(record.slide)} | {_cell(record.reason)} |" for record in remarks]
             lines += [""]
         return "\n".join(lines)
+
+
+class SilentState:
+    """Stands in where another process writes the two files: it knows the records of `slides`, and writes nothing."""
+
+    def __init__(self, out: Path, *, slides: Sequence[str]) -> None:
+        self._out = out
+        self._slides = slides
+
+    def records(self) -> list[SlideRecord]:
+        """Records of `slides`, by whichever process; no others are read."""
+        found = (find_record(self._out, slide) for slide in self._slides)
+        return [record for record in found if record is not None]
+
+    def update(self, working: dict[str, str], *, now: bool = False) -> None:
+        """Nothing."""
 
 
 def records_table(records: Sequence[SlideRecord], taxonomy: Taxonomy) -> str:

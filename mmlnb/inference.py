@@ -1,9 +1,9 @@
 """A folder of slides in; a subtype per slide, with the written findings, out."""
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +22,7 @@ from mmlnb.bundles import Bundle, load_bundle
 from mmlnb.caption_budget import parse_caption
 from mmlnb.chosen_captions import CaptionChoice
 from mmlnb.config import InferConfig
-from mmlnb.folder_state import FolderState, records_table
+from mmlnb.folder_state import FolderState, SilentState, records_table
 from mmlnb.pages.folder_page import write_folder_page
 from mmlnb.slide_call import SlideCaller, is_disk_full
 from mmlnb.slide_manifest import SlideOverride, read_slide_manifest
@@ -35,6 +35,28 @@ SOME_NOT_CALLED = 3
 POLL_SECONDS = 2.0
 
 
+@dataclass(frozen=True)
+class FolderRun:
+    """A folder of slides that was checked, and the output folder that was claimed for it."""
+
+    config: InferConfig
+    bundle: Bundle
+    paths: dict[str, Path]
+    """Name of every slide to its file."""
+    overrides: dict[str, SlideOverride]
+    reference: Stain | None
+    """Stain that slides are normalised to."""
+
+    def state(self) -> FolderState:
+        """Where the run stands, for people and spreadsheets."""
+        return FolderState(
+            self.config.out,
+            slides=list(self.paths),
+            class_names=self.bundle.taxonomy.class_names,
+            notice=self.bundle.index.notice,
+        )
+
+
 def infer(config: InferConfig) -> int:
     """Call every slide below `config.slides`; return 0, or 3 when some were not called.
 
@@ -42,8 +64,19 @@ def infer(config: InferConfig) -> int:
     earlier run with the same settings ended are not done again, and several processes may share one output folder.
 
     Raises:
-        InputError: no bundle, no slides, an output folder that holds another run, or a full disk.
+        InputError: no bundle, no slides, an output folder that holds another run, a full disk, or no such executor.
     """
+    if config.executor == "ray":
+        from mmlnb.ray_executor import infer_on_ray
+
+        return infer_on_ray(config)
+    from mmlnb.local_executor import infer_on_devices
+
+    return infer_on_devices(config)
+
+
+def open_folder(config: InferConfig) -> FolderRun:
+    """Check all that can be wrong before a model is loaded, and claim the output folder."""
     bundle = load_bundle(config.bundle)
     choose_reader(config.slides, config.reader)
     paths = {
@@ -54,34 +87,55 @@ def infer(config: InferConfig) -> int:
         raise InputError(f"--coordinates {config.coordinates}: no such folder; give that of the HDF5 files")
     reference = find_reference(bundle, config, slides=paths.values())
     _claim(config, bundle, reference, caption_choice(config))
-    pipeline = load_pipeline(bundle, config, reference=reference)
-    state = FolderState(
-        config.out, slides=list(paths), class_names=bundle.taxonomy.class_names, notice=bundle.index.notice
-    )
+    return FolderRun(config, bundle, paths, overrides, reference)
+
+
+def infer_here(run: FolderRun, *, device: str) -> int:
+    """Call the slides that no other process is at with models on `device`, and wait for those of the others."""
+    state = run.state()
+    with slides_called_by(run, device=device) as (caller, leases), stopping_on_a_full_disk(run, state), state:
+        share_slides(run.paths, run.overrides, caller=caller, leases=leases, state=state)
+    return finish_folder(run, state)
+
+
+@contextmanager
+def slides_called_by(run: FolderRun, *, device: str) -> Iterator[tuple[SlideCaller, Leases]]:
+    """What calls slides, with the models on `device`, and the leases it takes on them."""
+    config, bundle = run.config, run.bundle
+    pipeline = load_pipeline(bundle, replace(config, device=device), reference=run.reference)
     with Leases(config.out / "leases") as leases, start_readers(bundle, config) as pool:
-        caller = SlideCaller(config=config, bundle=bundle, pipeline=pipeline, pool=pool)
-        try:
-            with state:
-                _share(paths, overrides, caller=caller, leases=leases, state=state)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            raise InputError(
-                f"{config.out}: the disk is full; {len(state.records())} of {len(paths)} slides are done and intact; "
-                "make room and give the same command again"
-            ) from error
+        yield SlideCaller(config=config, bundle=bundle, pipeline=pipeline, pool=pool), leases
+
+
+@contextmanager
+def stopping_on_a_full_disk(run: FolderRun, state: FolderState) -> Iterator[None]:
+    """Say in one line that the disk is full, and what is kept."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise InputError(
+            f"{run.config.out}: the disk is full; {len(state.records())} of {len(run.paths)} slides are done and "
+            "intact; make room and give the same command again"
+        ) from error
+
+
+def finish_folder(run: FolderRun, state: FolderState) -> int:
+    """Tidy up, write the page of the folder, and print its table; returns the exit status."""
+    out, bundle = run.config.out, run.bundle
     for folder in ("leases", "partial"):
         # Not empty where another process is still at it, or a slide that failed can be gone on with.
         with suppress(OSError):
-            (config.out / folder).rmdir()
+            (out / folder).rmdir()
     records = state.records()
-    write_folder_page(records, config.out, taxonomy=bundle.taxonomy, notice=bundle.index.notice)
+    write_folder_page(records, out, taxonomy=bundle.taxonomy, notice=bundle.index.notice)
     print(records_table(records, bundle.taxonomy))
     if any(record.status == "failed" for record in records):
         print("With --retry-failed the failed ones are tried again; a slide whose file was replaced is in any case.")
     if bundle.index.notice:
         print(bundle.index.notice)
-    print(f"{config.out / 'index.html'}")
+    print(f"{out / 'index.html'}")
     return 0 if all(record.status == "ok" for record in records) else SOME_NOT_CALLED
 
 
@@ -115,13 +169,13 @@ def start_readers(bundle: Bundle, config: InferConfig) -> ReaderPool:
     return ReaderPool(workers=config.workers, slot_bytes=PART * bundle.index.tile_px**2 * 3)
 
 
-def _share(
+def share_slides(
     paths: dict[str, Path],
     overrides: dict[str, SlideOverride],
     *,
     caller: SlideCaller,
     leases: Leases,
-    state: FolderState,
+    state: FolderState | SilentState,
 ) -> None:
     """Do every slide that no other process is at, and wait until theirs have ended or they are gone."""
     config = caller.config

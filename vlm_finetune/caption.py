@@ -40,7 +40,7 @@ def caption(config: CaptionConfig) -> Path:
     """
     from vlm_finetune.model import process_state, weights_key
 
-    rows = _select(config)
+    rows = select_rows(config)
     if config.status:
         print(caption_status(config.out, rows=len(rows)).summary())
         return config.out
@@ -48,7 +48,7 @@ def caption(config: CaptionConfig) -> Path:
     state = process_state(config.device)
     _check_engine(config, processes=state.num_processes)
     # Loaded before the folder is claimed, so that what does not fit leaves no mark.
-    captioner = _captioner(config, shares[0][0])
+    captioner = load_captioner(config, shares[0][0])
     key = captioner.key if len(shares) == 1 else digest(captioner.key, *(weights_key(a) for a, _ in shares if a))
     # Every process looks before the first one writes its mark.
     check_claim(config.out, key=key)
@@ -75,7 +75,7 @@ def caption(config: CaptionConfig) -> Path:
         for adapter, some in own:
             if adapter != shares[0][0]:
                 del captioner  # one model at a time
-                captioner = _captioner(config, adapter)
+                captioner = load_captioner(config, adapter)
             wanted = _wanted(some, config, captioner, parts, copies, bar)
             for patch, one in captioner.stream((patch, patch.image) for patch in wanted if patch.image is not None):
                 copies.described(CaptionRow.written(patch.patch_id, patch.key, one))
@@ -94,7 +94,7 @@ def caption(config: CaptionConfig) -> Path:
     return config.out
 
 
-def _select(config: CaptionConfig) -> list[Row]:
+def select_rows(config: CaptionConfig) -> list[Row]:
     """The rows to describe."""
     frame = read_manifest(config.manifest)
     wanted = frame[frame["split"].isna() | frame["split"].isin(config.splits)]
@@ -119,7 +119,12 @@ def _row(one: Any, *, manifest: Path) -> Row:
     return Row(one.patch_id, None, one.patient_id, where)
 
 
-def _captioner(config: CaptionConfig, adapter: Path | None) -> "Describer":
+def load_captioner(config: CaptionConfig, adapter: Path | None) -> "Describer":
+    """The model of `config` with `adapter`, by the engine that is asked for.
+
+    Raises:
+        InputError: model or adapter missing, or not fitting each other or the prompt; a setting out of range.
+    """
     prompt, taxonomy, decoding = asked_prompt(config), load_taxonomy(config.taxonomy), _decoding(config)
     beside = "" if config.dedupe is None else f"near {config.dedupe!r}"
     if config.engine == "vllm":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -64,9 +65,13 @@ class NanGuard(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
     ) -> None:
-        """Stop where a gradient is not finite: its step would spoil the weights; called by the Trainer."""
+        """Stop where a gradient is not finite: its step would spoil the weights; called by the Trainer.
+
+        DeepSpeed keeps the gradients to itself, so that there the losses alone are looked at.
+        """
         gradients = [weight.grad for weight in objects["model"].parameters() if weight.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
             self._stop("gradient", step=state.global_step + 1, process=args.process_index)
         self.rows.clear()
 

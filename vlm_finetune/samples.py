@@ -84,7 +84,9 @@ class SampleWriter:
     def describe(self, model: Any, *, step: int) -> Samples:
         """Describe the patches greedily with `model`, in eval mode; every process calls it and gets all of them."""
         state = PartialState()
-        mine = self.pairs[state.process_index :: state.num_processes]
+        # As many for each: where weights lie shared between the processes, all of them have to be at every batch.
+        count = -(-len(self.pairs) // state.num_processes)
+        mine = [*self.pairs[state.process_index :: state.num_processes], *self.pairs[:1]][:count]
         batches, _ = run_in_batches(
             lambda some: generate(
                 model, self.processor, self.prompt, [read_image(pair.image) for pair in some], self.decoding

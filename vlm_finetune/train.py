@@ -137,6 +137,7 @@ def _train(run: _Run) -> None:
     from vlm_finetune.precision import Precision
     from vlm_finetune.prompt import PatchPrompt
     from vlm_finetune.samples import SampleWriter, pick
+    from vlm_finetune.trained_weights import save_weights, whole_weights
     from vlm_finetune.trainer import build_trainer
 
     config = run.config
@@ -167,8 +168,9 @@ def _train(run: _Run) -> None:
     checkpoint = newest_checkpoint(config.out, processes=trainer.args.world_size)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics = _measure(config, trainer, training, validation)
+    weights = whole_weights(trainer)
     if trainer.is_world_process_zero():
-        _save(run, trainer, prompt=prompt, dtype=precision.weights)
+        save_weights(config, trainer, weights, base_key=run.base_key, prompt=prompt, dtype=precision.weights)
         _finish(run, samples.latest, metrics, prompt=prompt)
     trainer.accelerator.wait_for_everyone()
 
@@ -269,26 +271,6 @@ def _measure(
 def _number(value: Any) -> Any:
     """`value`, or None for the NaN of a mean over nothing, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _save(run: _Run, trainer: "DescribingTrainer", *, prompt: "PatchPrompt", dtype: Any) -> None:
-    """Write the weights, whole or as an adapter, with the prompt in their folder and beside it."""
-    from vlm_finetune.model import save_base
-
-    config = run.config
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if config.tune == "full":
-        folder = config.out / MODEL
-        model.to(dtype).save_pretrained(folder)
-        trainer.samples.processor.save_pretrained(folder)
-    else:
-        folder = config.out / ADAPTER
-        # The name goes into the adapter, not this machine's path to it.
-        model.peft_config["default"].base_model_name_or_path = config.model
-        model.save_pretrained(folder, save_embedding_layers=False)
-        save_base(folder, name=config.model, model_key=run.base_key)
-    prompt.save(config.out)
-    prompt.save(folder)
 
 
 def _finish(run: _Run, samples: Any, metrics: dict[str, Any], *, prompt: "PatchPrompt") -> None:

@@ -228,3 +228,15 @@ def test_the_same_settings_give_the_same_bytes(trained: Path, make_config, tmp_p
     for name in ("model/fusion.safetensors", "model/text_tower/tokenizer.json", "history.csv", "run.json"):
         assert (again / name).read_bytes() == (trained / name).read_bytes(), name
     shutil.rmtree(again)
+
+
+def test_a_launcher_that_shares_out_the_weights_is_refused(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(InputError, match=r"FSDP is for models .* configs/accelerate/ddp\.yaml"):
+        train(make_config(tmp_path / "run", stages=SHORT))
+    assert not (tmp_path / "run").exists()

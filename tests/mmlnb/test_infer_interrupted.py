@@ -1,6 +1,5 @@
 """Killed at any moment and started again, or shared by several processes, a folder gives the same results."""
 
-import csv
 import random
 import re
 import shutil
@@ -12,12 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import psutil
 import pytest
 from cut_slide import CMU, cut_slide
-from infer_outputs import predictions
+from infer_outputs import predictions, same_results
 
 from data.lease import Lease, Leases
 from mmlnb.cli import main
@@ -81,37 +78,6 @@ def first_rows(found: dict[Path, int]) -> dict[Path, list[int]]:
     for path in sorted(found):
         rows.setdefault(path.parent, []).append(int(path.stem.removeprefix("tiles-")))
     return rows
-
-
-def hdf5(path: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
-    with h5py.File(path, "r") as file:
-        for name in file:
-            found[name] = file[name][...].tobytes()
-            found |= {f"{name}.{key}": np.asarray(value).tolist() for key, value in file[name].attrs.items()}
-    return found
-
-
-def same_results(out: Path, expected: Path) -> None:
-    """Assert that both folders hold the same, but for times."""
-    for kind in ("predictions", "tiles", "geojson", "hdf5"):
-        names = {path.relative_to(expected) for path in (expected / kind).rglob("*") if path.is_file()}
-        assert {path.relative_to(out) for path in (out / kind).rglob("*") if path.is_file()} == names
-        assert names
-        for name in names:
-            if kind == "hdf5":
-                assert hdf5(out / name) == hdf5(expected / name), name
-            else:
-                assert (out / name).read_bytes() == (expected / name).read_bytes(), name
-    assert rows(out) == rows(expected)
-    # Nothing is left of what was in work.
-    assert not (out / "partial").exists()
-    assert not list((out / "slides").rglob(".*"))
-
-
-def rows(out: Path) -> list[dict[str, str]]:
-    with (out / "slides.csv").open(newline="", encoding="utf-8") as file:
-        return [{name: text for name, text in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
 def wait_for_work(folder: Folder, process: subprocess.Popen[bytes], out: Path, before: dict[Path, int]) -> None:
