@@ -192,4 +192,5 @@ class PrefetchConfig:
     """Download a model from the hub by name; the only command that uses the network."""
 
     model: str
-    """Hub name of a model, the name of a registered encoder, or a preset's name for all that it uses."""
+    """Hub name of a model, the name of a registered encoder, or a preset's name for all that it uses; or a model folder
+    whose weights are a pickle, to have them as safetensors."""
