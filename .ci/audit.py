@@ -41,7 +41,9 @@ def main() -> int:
                 raise UnreachableError(f"it knows nothing of {KNOWN}, which is vulnerable")
         report = pip_audit(PINS, tuple(ignored))
     except UnreachableError as error:
-        print(f"audit: NOT MADE, the service of known vulnerabilities cannot be asked ({error}); run it where it can be")
+        print(
+            f"audit: NOT MADE, the service of known vulnerabilities cannot be asked ({error}); run it where it can be"
+        )
         return 0
     except ValueError as error:
         print(f"audit: {error}", file=sys.stderr)
@@ -57,7 +59,9 @@ def main() -> int:
 
 def read_advisories(path: Path) -> dict[str, str]:
     """Advisories that are set aside, each with its reason; raises ValueError for one without."""
-    entries = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")]
+    entries = [
+        line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
+    ]
     for entry in entries:
         if len(entry) < 2:
             raise ValueError(f"{path}: {entry[0]} has no reason; write it behind the advisory")

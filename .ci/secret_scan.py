@@ -18,7 +18,10 @@ def main() -> int:
     baseline: dict[str, Any] = json.loads(Path(BASELINE).read_text(encoding="utf-8"))
     found = scan([name for name in listed.stdout.split("\0") if name and Path(name).is_file()], baseline)
     for name, line, kind in found:
-        print(f"{name}:{line}: {kind}; remove it and change it where it is valid, or judge it in {BASELINE}", file=sys.stderr)
+        print(
+            f"{name}:{line}: {kind}; remove it and change it where it is valid, or judge it in {BASELINE}",
+            file=sys.stderr,
+        )
     if not found:
         print(f"secret scan: nothing beyond the {sum(map(len, baseline['results'].values()))} places in {BASELINE}")
     return 1 if found else 0

@@ -230,6 +230,13 @@ def test_training_with_an_encoder_that_cannot_be_used_stops_before_anything_is_w
     assert not (tmp_path / "run").exists()
 
 
+def test_training_lets_the_code_of_an_encoder_run_where_it_is_named(make_config, tmp_path: Path) -> None:
+    for trusted, remedy in {"Astaxanthin/KEEP": "mmlnb prefetch keep", "histai/hibou-L": "--trust_remote_code"}.items():
+        settings = {"image_tower": "keep", "pretrained": True, "trust_remote_code": (trusted,)}
+        with pytest.raises(InputError, match=remedy):
+            train(make_config(tmp_path / "run", **settings))
+
+
 @pytest.mark.parametrize("record", [record for record in TOWERS if record.remote_code], ids=ids)
 def test_code_that_comes_with_weights_runs_only_where_it_is_allowed(record: TowerRecord, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"read it at https://huggingface\.co/{record.source}"):
