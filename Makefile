@@ -58,8 +58,8 @@ embedded-bundle: $(VENV)/.installed ## rebuild the embedded bundle: the demo fro
 format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
-lint: $(VENV)/.installed-dev ## check format, style and types
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy benchmarks
+lint: $(VENV)/.installed-dev ## check format, style, types, secrets and known vulnerabilities
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/mypy benchmarks .ci && $(BIN)/python .ci/secret_scan.py && $(BIN)/python .ci/audit.py
 
 test: $(VENV)/.installed-dev ## run the tests
 	$(BIN)/pytest $(ARGS)

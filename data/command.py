@@ -16,6 +16,9 @@ from data.errors import InputError
 
 Config = TypeVar("Config")
 
+NEVER_STORED = ("trust_remote_code",)
+"""Settings that hold for one command: they are neither written to a file nor read from one, which may be another's."""
+
 
 def run_command(
     run: Callable[[Config], object],
@@ -88,8 +91,9 @@ def make_config(config_class: type[Config], *, name: str, config: str | None = N
 
 
 def config_yaml(config: Any) -> str:
-    """The resolved configuration as YAML; reading it back with `--config` gives the same configuration."""
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML; reading it back gives the same configuration but for `NEVER_STORED`."""
+    stored = {name: value for name, value in asdict(config).items() if name not in NEVER_STORED}
+    return yaml.safe_dump(_plain(stored), sort_keys=False, allow_unicode=True)
 
 
 def preset_names(config_class: type, name: str) -> list[str]:
@@ -169,6 +173,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{path}: not a configuration; write one `setting: value` per line")
+    for key in NEVER_STORED:
+        if key in (content or {}):
+            raise InputError(f"{path}: {key} may not be set in a file; give --{key} on the command line")
     return content or {}
 
 
@@ -178,6 +185,7 @@ def _find_config(given: str, config_class: type, name: str) -> str:
         return str(_preset_folder(config_class, name) / f"{given}.yaml")
     if not Path(given).is_file():
         raise InputError(f"--config {given}: no such file or preset; the presets are {', '.join(presets) or 'none'}")
+    _read_yaml(Path(given))
     return given
 
 

@@ -23,6 +23,9 @@ class PrepareConfig:
     """Taxonomy by name, or a YAML file."""
     images: Path | None = None
     """Folder that relative image paths start from; by default the folder of the source."""
+    outside: Literal["refuse", "allow"] = "refuse"
+    """Whether images may lie outside the folder that paths start from and that of the source, by `..`, an absolute path
+    or a link: a source from others could name any file here."""
     patient_pattern: str | None = None
     """Regular expression whose group 1, searched for in the file name, is the patient; for sources that do not state
     patients."""

@@ -209,6 +209,9 @@ def _dataset(file: h5py.File, name: str, *, kinds: str, path: Path) -> h5py.Data
     if not isinstance(dataset, h5py.Dataset):
         found = ", ".join(sorted(file)) or "nothing"
         raise InputError(f"{path}: no dataset {name!r}, found {found}; give a patch file of TRIDENT or CLAM")
+    elsewhere = isinstance(file.get(name, getlink=True), h5py.ExternalLink) or dataset.is_virtual or dataset.external
+    if elsewhere:
+        raise InputError(f"{path}: {name} lie in another file, which is not read; write them into this one")
     shape: tuple[int, ...] = dataset.shape or ()
     if dataset.dtype.kind not in kinds or not (len(shape) == 2 or (len(shape) == 3 and shape[0] == 1)):
         raise InputError(

@@ -11,6 +11,7 @@ from data.check_rows import check_patients_of_splits, check_rows
 from data.config import PrepareConfig
 from data.describe_rows import mask_classes, repeated_descriptions, summary
 from data.errors import InputError
+from data.inside import is_inside
 from data.manifest import (
     COLUMNS,
     HASHES,
@@ -71,6 +72,8 @@ def _checked(source: Source, config: PrepareConfig, taxonomy: Taxonomy) -> pd.Da
     if frame.empty:
         problems.check()
     base = source.base if config.images is None or source.embedded else config.images
+    if config.outside == "refuse":
+        _note_outside(frame, base, source, problems)
     images = check_images([base / name for name in frame["file_name"]])
     note_unreadable(images, frame["where"], problems)
     frame["size_px"] = [image.side for image in images]
@@ -88,6 +91,17 @@ def _checked(source: Source, config: PrepareConfig, taxonomy: Taxonomy) -> pd.Da
         print(f"{source.path}: {note}")
     problems.check()
     return frame
+
+
+def _note_outside(frame: pd.DataFrame, base: Path, source: Source, problems: Problems) -> None:
+    """Note images that are not where the source is; none is opened before that is settled."""
+    folders = [base, source.base, *([source.path] if source.path.is_dir() else [])]
+    outside = [not is_inside(base / name, *folders) for name in frame["file_name"]]
+    what = f"the image lies outside {base}"
+    remedy = "name the folder that holds them with --images, or pass --outside allow if you trust the source"
+    problems.mark(frame["where"], pd.Series(outside, index=frame.index), what, remedy)
+    if any(outside):
+        problems.check()
 
 
 def _questions(source: Source) -> str | None:

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError
+from data.plain_reason import plain_trace
 
 # One slot is being filled while the other waits to be consumed.
 SLOTS = 2
@@ -253,7 +253,7 @@ def _pickled(error: Exception) -> bytes:
     if isinstance(error, InputError):
         return pickle.dumps((False, error))
     # Pickling drops the traceback, and whoever has to mend it needs it.
-    error.add_note("in the reading process:\n" + traceback.format_exc())
+    error.add_note("in the reading process:\n" + plain_trace(error))
     try:
         answer = pickle.dumps((False, error))
         pickle.loads(answer)

@@ -37,6 +37,9 @@ class TrainConfig:
     """Text tower: a registered name, open_clip:NAME, hf:NAME or a model folder."""
     pretrained: bool = True
     """Start from the towers' published weights; false builds the same architectures with random weights."""
+    trust_remote_code: tuple[str, ...] = ()
+    """Towers (by registered name or OWNER/NAME) whose own code may run, each by name; holds for this command and is not
+    stored."""
     image_lora_rank: int = 0
     """Rank of the LoRA adapters that train in place of the image tower's own weights; 0 trains those."""
     text_lora_rank: int = 0
@@ -136,6 +139,9 @@ class EvaluateConfig:
 
     model: Path
     """Folder that training wrote."""
+    trust_remote_code: tuple[str, ...] = ()
+    """Towers (by registered name or OWNER/NAME) whose own code may run, each by name; holds for this command and is not
+    stored."""
     manifest: Path
     """Manifest of the patches (patches.parquet)."""
     out: Path

@@ -41,7 +41,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     taxonomy_file = config.model / "taxonomy.yaml"
     if not taxonomy_file.is_file():
         raise InputError(f"{config.model}: holds no trained model; train one with `mmlnb train --out {config.model}`")
-    predictor = Predictor.load(config.model, device=config.device)
+    predictor = Predictor.load(config.model, device=config.device, trusted=config.trust_remote_code)
     patches = read_patches(
         manifest=config.manifest,
         captions=config.captions,

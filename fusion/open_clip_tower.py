@@ -53,7 +53,10 @@ def rebuild_open_clip(record: TowerRecord, folder: Path) -> ImageTower | TextTow
 
 def _build(record: TowerRecord, *, name: str, tag: str | None, pretrained: bool) -> ImageTower | TextTower:
     import open_clip
+    from transformers import dynamic_module_utils
 
+    # open_clip leaves it to transformers, which would ask on the terminal whether code of the text encoder may run.
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     config = _model_config(name)
     text = dict(config["model_cfg"]["text_cfg"])
     if text.get("hf_model_name") == SAVED_BESIDE:
@@ -66,6 +69,7 @@ def _build(record: TowerRecord, *, name: str, tag: str | None, pretrained: bool)
         pretrained=tag if pretrained else None,
         load_weights=pretrained,
         require_pretrained=pretrained,
+        weights_only=True,
         pretrained_image=False,
         pretrained_text=False,
         text_cfg=text,

@@ -52,8 +52,8 @@ class Predictor:
         self.temperatures = {arm: (temperatures or {}).get(arm, 1.0) for arm in ARMS}
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "auto") -> "Predictor":
-        """Load the folder that training wrote.
+    def load(cls, folder: Path, *, device: str = "auto", trusted: Sequence[str] = ()) -> "Predictor":
+        """Load the folder that training wrote; `trusted` names models whose own code may run.
 
         Raises:
             InputError: no finished model there, or no such device.
@@ -61,7 +61,7 @@ class Predictor:
         calibration = folder / "calibration.json"
         if not calibration.is_file():
             raise InputError(f"{folder}: holds no finished model; train one with `mmlnb train --out {folder}`")
-        model, class_names = load_model(folder / "model")
+        model, class_names = load_model(folder / "model", trusted=trusted)
         try:
             temperatures = json.loads(calibration.read_text(encoding="utf-8"))["temperatures"]
             temperatures = {arm: float(temperatures[arm]) for arm in ARMS}

@@ -20,7 +20,15 @@ from fusion.config import TrainConfig
 
 RUN = "run.json"
 STATE = "state"
-SETTINGS_WITHOUT_EFFECT = ("out", "workers", "image_memory_gb", "checkpoint_seconds", "features", "near_duplicates")
+SETTINGS_WITHOUT_EFFECT = (
+    "out",
+    "workers",
+    "image_memory_gb",
+    "checkpoint_seconds",
+    "features",
+    "near_duplicates",
+    "trust_remote_code",
+)
 
 
 @dataclass

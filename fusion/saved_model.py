@@ -37,8 +37,11 @@ def save_model(model: FusionModel, folder: Path, *, class_names: Sequence[str]) 
     write_json(folder / SETTINGS, settings)
 
 
-def load_model(folder: Path) -> tuple[FusionModel, tuple[str, ...]]:
+def load_model(folder: Path, *, trusted: Sequence[str] = ()) -> tuple[FusionModel, tuple[str, ...]]:
     """Read what `save_model` wrote: the model in evaluation mode, and the names of its classes in order.
+
+    Args:
+        trusted: models whose own code may run.
 
     Raises:
         InputError: the folder holds no model, or its files do not belong together.
@@ -46,7 +49,9 @@ def load_model(folder: Path) -> tuple[FusionModel, tuple[str, ...]]:
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         classes = tuple(settings["classes"])
-        image_tower, text_tower = rebuild_tower(folder / "image_tower"), rebuild_tower(folder / "text_tower")
+        image_tower, text_tower = (
+            rebuild_tower(folder / name, trusted=trusted) for name in ("image_tower", "text_tower")
+        )
         assert isinstance(image_tower, ImageTower) and isinstance(text_tower, TextTower)
         block = build_block(
             settings["block"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from data.atomic import write_json
 from data.errors import InputError
+from data.weight_files import check_weight_files
 from fusion.image_encoders import IMAGE_TOWERS
 from fusion.record import Modality, TowerRecord
 from fusion.text_encoders import TEXT_TOWERS
@@ -21,20 +22,18 @@ TOWERS = IMAGE_TOWERS + TEXT_TOWERS
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 WEIGHT_FILES = {
-    "timm": ("model.safetensors", "pytorch_model.bin"),
-    "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    "transformers": (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ),
+    "timm": ("model.safetensors",),
+    "open_clip": ("open_clip_model.safetensors",),
+    "transformers": ("model.safetensors", "model.safetensors.index.json"),
     "package": ("model.safetensors", "pytorch_model.bin"),
 }
 
 
-def find_tower(name: str, *, modality: Modality) -> TowerRecord:
+def find_tower(name: str, *, modality: Modality, trusted: Sequence[str] = ()) -> TowerRecord:
     """Record of a registered tower, of `timm:NAME`, `open_clip:NAME` or `hf:NAME`, or of a model folder.
+
+    Args:
+        trusted: models whose own code may run; of those, a record of no registered tower says that it may be needed.
 
     Raises:
         InputError: no such tower; the nearest registered name is given.
@@ -49,12 +48,18 @@ def find_tower(name: str, *, modality: Modality) -> TowerRecord:
         if prefix == "open_clip":
             return TowerRecord(name=name, modality=modality, loader="open_clip", source=rest, licence="unknown")
         if prefix == "hf":
-            return _transformers_record(name, source=rest, modality=modality)
+            record = _transformers_record(name, source=rest, modality=modality)
+            return replace(record, remote_code=is_trusted(record, trusted))
     if Path(name).is_dir():
         return _folder_record(Path(name), modality=modality)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
     forms = "timm:NAME, open_clip:NAME, hf:NAME" if modality == "image" else "open_clip:NAME, hf:NAME"
     raise InputError(f"{modality} tower {name} is unknown; the nearest is {near}; {forms} or a model folder also work")
+
+
+def is_trusted(record: TowerRecord, trusted: Sequence[str]) -> bool:
+    """Whether `trusted` names the tower: by its name or that of its repository."""
+    return not {record.name, record.source, record.repository}.isdisjoint(trusted)
 
 
 def weights_present(record: TowerRecord) -> bool:
@@ -112,7 +117,7 @@ def check_tower(record: TowerRecord, *, pretrained: bool = True, remote_code: bo
     if record.remote_code and not remote_code:
         raise InputError(
             f"{record.modality} tower {record.name} runs code that comes with its weights; read it at "
-            f"https://huggingface.co/{record.repository} and load the tower from Python with remote_code=True, "
+            f"https://huggingface.co/{record.repository} and allow it with --trust_remote_code [{record.repository}], "
             "or choose another tower (`mmlnb encoders` lists them)"
         )
     if pretrained and record.has_weights:
@@ -120,7 +125,10 @@ def check_tower(record: TowerRecord, *, pretrained: bool = True, remote_code: bo
 
 
 def check_weights(record: TowerRecord) -> None:
-    """Raise InputError when the weights are not on this machine."""
+    """Raise InputError when the weights are not on this machine, or there as a pickle alone."""
+    folder = _weights_folder(record)
+    if folder is not None:
+        check_weight_files(folder, str(folder) if record.repository is None else record.name)
     if weights_present(record):
         return
     licence = f" (accept its licence at https://huggingface.co/{record.repository} first)" if record.gated else ""
@@ -176,8 +184,11 @@ def save_tower(tower: "ImageTower | TextTower", folder: Path) -> None:
     write_json(folder / "tower.json", {"record": asdict(tower.record), "build": tower.build})
 
 
-def rebuild_tower(folder: Path) -> "ImageTower | TextTower":
+def rebuild_tower(folder: Path, *, trusted: Sequence[str] = ()) -> "ImageTower | TextTower":
     """Build a tower from the folder that `save_tower` wrote; its weights are yet to be loaded.
+
+    Args:
+        trusted: models whose own code may run; no file of the folder can say so.
 
     Raises:
         InputError: the folder does not hold a tower.
@@ -190,8 +201,11 @@ def rebuild_tower(folder: Path) -> "ImageTower | TextTower":
         record = TowerRecord(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'tower.json'}: not a saved tower ({error}); train the model again") from error
-    if record.remote_code:
-        raise InputError(f"{folder}: {record.name} runs code of its own, which no saved model may; train another tower")
+    if record.remote_code and not is_trusted(record, trusted):
+        raise InputError(
+            f"{folder}: {record.name} runs code of its own, which no saved model may by itself; allow it with "
+            f"--trust_remote_code [{record.repository}], or train another tower"
+        )
     if record.loader == "timm":
         from fusion.timm_tower import rebuild_timm
 
@@ -226,9 +240,31 @@ def _load(
         return load_transformers_text(record, pretrained=pretrained, texts=texts)
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
+        if "trust_remote_code" in reason:
+            raise InputError(
+                f"{record.modality} tower {record.name} runs code that comes with its weights; read it, then allow it "
+                f"with --trust_remote_code [{record.source}], or choose another tower"
+            ) from error
         raise InputError(
             f"{record.modality} tower {record.name} cannot be loaded ({reason}); check the name"
         ) from error
+
+
+def _weights_folder(record: TowerRecord) -> Path | None:
+    """Folder on this machine that the weights are looked for in, where there is one."""
+    if not record.has_weights:
+        return None
+    folder = Path(record.source.removeprefix("local-dir:"))
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = _repository(record)
+    if repository is None:
+        return None
+    names = (*WEIGHT_FILES[record.loader], "pytorch_model.bin", "open_clip_pytorch_model.bin")
+    found = (try_to_load_from_cache(repository, name) for name in names)
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
 
 
 def _repository(record: TowerRecord) -> str | None:

@@ -27,11 +27,12 @@ from fusion.lora import add_lora, merge_lora
 from fusion.model import FusionModel
 from fusion.patches import Patches, read_patches
 from fusion.precision import set_precision
+from fusion.record import TowerRecord
 from fusion.resolution import warn_of_resolution
 from fusion.run_folder import RUN, Checkpoints, claim, run_key, start
 from fusion.saved_model import save_model
 from fusion.sentences import sentence_bounds
-from fusion.towers import check_tower, find_tower, load_image_tower, load_text_tower
+from fusion.towers import check_tower, find_tower, is_trusted, load_image_tower, load_text_tower
 from fusion.trained_on import write_trained_on
 from fusion.training import Training
 from fusion.validation import validate
@@ -61,9 +62,8 @@ def setup(config: TrainConfig) -> Training | None:
     from accelerate.utils import DistributedType, set_seed
 
     taxonomy = load_taxonomy(config.taxonomy)
-    records = [find_tower(config.image_tower, modality="image"), find_tower(config.text_tower, modality="text")]
-    for record in records:
-        check_tower(record, pretrained=config.pretrained)
+    for record in _records(config):
+        check_tower(record, pretrained=config.pretrained, remote_code=is_trusted(record, config.trust_remote_code))
     device = choose_training_device(config.device)
     patches = read_patches(
         manifest=config.manifest,
@@ -131,14 +131,27 @@ def setup(config: TrainConfig) -> Training | None:
     )
 
 
+def _records(config: TrainConfig) -> tuple[TowerRecord, TowerRecord]:
+    """What is known of the image tower and of the text tower."""
+    trusted = config.trust_remote_code
+    return (
+        find_tower(config.image_tower, modality="image", trusted=trusted),
+        find_tower(config.text_tower, modality="text", trusted=trusted),
+    )
+
+
 def build_model(config: TrainConfig, *, taxonomy: Taxonomy, patches: Patches) -> FusionModel:
     """Build towers and block; a tokenizer that is trained sees the texts of the training rows alone."""
     texts = [patches.texts[row] for row in patches.rows("train")]
-    image_tower = load_image_tower(find_tower(config.image_tower, modality="image"), pretrained=config.pretrained)
+    image, text = _records(config)
+    image_tower = load_image_tower(
+        image, pretrained=config.pretrained, remote_code=is_trusted(image, config.trust_remote_code)
+    )
     text_tower = load_text_tower(
-        find_tower(config.text_tower, modality="text"),
-        texts=[text for text in texts if text is not None],
+        text,
+        texts=[one for one in texts if one is not None],
         pretrained=config.pretrained,
+        remote_code=is_trusted(text, config.trust_remote_code),
     )
     block = build_block(
         config.block,

@@ -74,7 +74,7 @@ def load_transformers_image(record: TowerRecord, *, pretrained: bool) -> ImageTo
 
     settings = _settings(record)
     if pretrained:
-        model = AutoModel.from_pretrained(record.source, **settings)
+        model = AutoModel.from_pretrained(record.source, use_safetensors=True, **settings)
     else:
         config = _config(record) or AutoConfig.from_pretrained(record.source, **settings)
         model = AutoModel.from_config(config, trust_remote_code=record.remote_code)
@@ -96,9 +96,7 @@ def load_transformers_image(record: TowerRecord, *, pretrained: bool) -> ImageTo
 
 def rebuild_transformers_image(record: TowerRecord, folder: Path) -> ImageTower:
     """Build the architecture of a saved image tower, without weights."""
-    from transformers import AutoConfig, AutoModel
-
-    return _wrap_image(record, AutoModel.from_config(AutoConfig.from_pretrained(folder)))
+    return _wrap_image(record, _rebuild(record, folder))
 
 
 def load_transformers_text(record: TowerRecord, *, pretrained: bool, texts: Sequence[str]) -> TextTower:
@@ -112,7 +110,7 @@ def load_transformers_text(record: TowerRecord, *, pretrained: bool, texts: Sequ
 
     settings = _settings(record)
     if pretrained:
-        model = AutoModel.from_pretrained(record.source, **settings)
+        model = AutoModel.from_pretrained(record.source, use_safetensors=True, **settings)
         text_config = model.config.get_text_config()
         length = record.text_length or min(512, getattr(text_config, "max_position_embeddings", 512))
         tokenizer = TransformersTokenizer(
@@ -133,12 +131,21 @@ def load_transformers_text(record: TowerRecord, *, pretrained: bool, texts: Sequ
 
 def rebuild_transformers_text(record: TowerRecord, folder: Path) -> TextTower:
     """Build the architecture and tokenizer of a saved text tower, without weights."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
 
     assert record.text_length is not None
-    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    tokenizer = TransformersTokenizer(tokenizer=AutoTokenizer.from_pretrained(folder), length=record.text_length)
-    return _wrap_text(record, model, tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **_settings(record))
+    return _wrap_text(
+        record, _rebuild(record, folder), TransformersTokenizer(tokenizer=tokenizer, length=record.text_length)
+    )
+
+
+def _rebuild(record: TowerRecord, folder: Path) -> Any:
+    """The architecture that `folder` describes, without weights."""
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(folder, **_settings(record))
+    return AutoModel.from_config(config, trust_remote_code=record.remote_code)
 
 
 def _config(record: TowerRecord) -> Any:

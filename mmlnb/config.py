@@ -193,4 +193,5 @@ class PrefetchConfig:
     """Download a model from the hub by name, so that everything else runs offline."""
 
     model: str
-    """Hub name of a model or a bundle, the name of a registered encoder, or a preset's name for all that it uses."""
+    """Hub name of a model or a bundle, the name of a registered encoder, or a preset's name for all that it uses; or a
+    model folder whose weights are a pickle, to have them as safetensors."""

@@ -14,13 +14,23 @@ OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.gguf",
 def prefetch(config: PrefetchConfig) -> None:
     """Fetch a hub model, a registered encoder, or all that a preset names, into the hub's cache.
 
+    Weights that come as a pickle are written as safetensors beside it, also in a folder that is named in place of a
+    model; nothing else reads pickles.
+
     Raises:
-        InputError: the name is unknown, the hub cannot be reached, or the model is gated.
+        InputError: the name is unknown, the hub cannot be reached, the model is gated, or a pickle holds more than
+            tensors.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     from fusion.towers import text_repositories
+    from mmlnb.safe_weights import write_safetensors
+
+    if Path(config.model).is_dir():
+        for file in write_safetensors(Path(config.model)):
+            print(f"Written as safetensors: {file}")
+        return
 
     if constants.HF_HUB_OFFLINE:
         raise InputError("HF_HUB_OFFLINE is set, which forbids every download; unset it for this command")
@@ -29,6 +39,8 @@ def prefetch(config: PrefetchConfig) -> None:
         try:
             folder = snapshot_download(name, ignore_patterns=OTHER_FRAMEWORKS)
             print(folder)
+            for file in write_safetensors(Path(folder)):
+                print(f"Written as safetensors: {file}")
             for borrowed in text_repositories(Path(folder)):
                 print(f"Fetching configuration and tokenizer of {borrowed}")
                 snapshot_download(borrowed, allow_patterns=["*.json", "*.txt"])

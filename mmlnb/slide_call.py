@@ -3,7 +3,6 @@
 import errno
 import os
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from data.atomic import digest, write_text
 from data.errors import InputError
 from data.lease import Lease
 from data.patch_hdf5 import find_patch_file
+from data.plain_reason import plain_reason, plain_trace
 from data.prepared_slide import NotForUs, PreparedSlide, SlideRequest, prepare_slide
 from data.read_tiles import read_tiles
 from data.reader_pool import ReaderPool, ReaderStopped
@@ -233,8 +233,8 @@ class SlideCaller:
     def _unexpected(self, path: Path, name: str, error: Exception) -> str:
         """One line for the table; where it went wrong is kept for whoever has to mend it."""
         trace = self.config.out / "errors" / f"{name}.txt"
-        write_text(trace, "".join(traceback.format_exception(error)))
-        return _line(f"{path}: unexpected {type(error).__name__}: {error}; see {trace}")
+        write_text(trace, plain_trace(error))
+        return _line(f"{path}: unexpected {type(error).__name__}: {plain_reason(error)}; see {trace}")
 
 
 def is_disk_full(error: Exception) -> bool:

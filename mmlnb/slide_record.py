@@ -88,8 +88,10 @@ def printable(text: str) -> str:
 def read_records(folder: Path) -> list[SlideRecord]:
     """Records of all slides that the runs in `folder` have ended, sorted by slide."""
     files = (folder / "records").rglob("*.json")
-    records = [_read(file) for file in files if not file.name.startswith(".")]
-    return sorted((record for record in records if record is not None), key=lambda record: record.slide)
+    records = [(file, _read(file)) for file in files if not file.name.startswith(".")]
+    # A record that names another slide than its file would send the outputs elsewhere, out of the folder even.
+    known = (record for file, record in records if record is not None and _path(folder, record.slide) == file)
+    return sorted(known, key=lambda record: record.slide)
 
 
 def find_record(folder: Path, slide: str) -> SlideRecord | None:
@@ -98,7 +100,8 @@ def find_record(folder: Path, slide: str) -> SlideRecord | None:
     # Listed, since an NFS client may remember for a while that a single file was absent.
     if not path.parent.is_dir() or path.name not in {other.name for other in path.parent.iterdir()}:
         return None
-    return _read(path)
+    record = _read(path)
+    return record if record is not None and record.slide == slide else None
 
 
 def write_record(folder: Path, record: SlideRecord) -> None:

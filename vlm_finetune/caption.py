@@ -147,6 +147,7 @@ def load_captioner(config: CaptionConfig, adapter: Path | None) -> "Describer":
         device=config.device,
         dtype=config.dtype,
         beside=beside,
+        remote_code=config.model in config.trust_remote_code,
     )
 
 
@@ -156,6 +157,8 @@ def _check_engine(config: CaptionConfig, *, processes: int) -> None:
             f"--engine vllm: with {processes} processes they would share one GPU; start one for each GPU, with "
             "CUDA_VISIBLE_DEVICES, a manifest and an --out of its own"
         )
+    if config.engine == "vllm" and config.trust_remote_code:
+        raise InputError("--trust_remote_code: --engine vllm runs no code of a model; set --engine transformers")
     if config.engine == "vllm" and config.dedupe is not None:
         raise InputError("--dedupe: vLLM hands out no image embeddings; set --engine transformers, or leave it out")
 

@@ -39,6 +39,7 @@ class Captioner(Describer):
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto", "float32", "bfloat16" or "float16".
         beside: names anything else that decides the text, for `key`.
+        remote_code: let code run that comes with the model.
 
     Raises:
         InputError: model, adapter or device missing, or not fitting each other or the prompt.
@@ -56,9 +57,12 @@ class Captioner(Describer):
         device: str = "auto",
         dtype: str = "auto",
         beside: str = "",
+        remote_code: bool = False,
     ) -> None:
         default = PatchPrompt.default(taxonomy or load_taxonomy())
-        checkpoint = find_checkpoint(model, prompt=prompt, default_prompt=default, adapter=adapter)
+        checkpoint = find_checkpoint(
+            model, prompt=prompt, default_prompt=default, adapter=adapter, remote_code=remote_code
+        )
         loaded = load(checkpoint, device=device, dtype=dtype)
         self.loaded = _merged(loaded)
         self.prompt = loaded.prompt

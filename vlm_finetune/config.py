@@ -24,6 +24,8 @@ class FinetuneConfig:
     """Taxonomy by name or YAML file; its tissue fills the prompt, its lexicon judges the samples."""
     model: str = "tiny"
     """Base model: "tiny", a folder, or a hub name fetched before with `mmlnb prefetch`."""
+    trust_remote_code: tuple[str, ...] = ()
+    """Models (OWNER/NAME or folder) whose own code may run, each by name; holds for this command and is not stored."""
     system: str = SYSTEM
     """System message; {tissue} is replaced by the taxonomy's tissue; empty for none."""
     question: str = QUESTION
@@ -149,6 +151,8 @@ class CaptionConfig:
     """Taxonomy by name or YAML file; its tissue fills the prompt where there is no adapter."""
     model: str = "tiny"
     """Model: "tiny", a folder, or a hub name fetched before with `mmlnb prefetch`."""
+    trust_remote_code: tuple[str, ...] = ()
+    """Models (OWNER/NAME or folder) whose own code may run, each by name; holds for this command and is not stored."""
     adapter: Path | None = None
     """Output folder of `mmlnb finetune`; none describes with the model as it is."""
     system: str | None = None

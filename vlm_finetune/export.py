@@ -104,7 +104,7 @@ def _saved_dtype(folder: Path) -> "torch.dtype":
     import torch
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, local_files_only=True).dtype or torch.float32
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).dtype or torch.float32
 
 
 def _check_parity(parity: "Parity", config: ExportConfig) -> None:

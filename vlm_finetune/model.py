@@ -12,9 +12,11 @@ import torch
 from data.atomic import digest, write_json
 from data.devices import choose_device
 from data.errors import InputError
+from data.weight_files import check_weight_files
 from vlm_finetune.encode import encode_prompts, set_image_size
 from vlm_finetune.lora import quiet_peft
 from vlm_finetune.prompt import PROMPT_FILE, PatchPrompt
+from vlm_finetune.remote_code import refuse_remote_code
 
 BASE_FILE = "base.json"
 _HASHED_WHOLE = 64 * 2**20
@@ -29,6 +31,8 @@ class Checkpoint:
     prompt: PatchPrompt
     model_key: str
     adapter_key: str
+    remote_code: bool = False
+    """Whether code that comes with the model may run."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def find_model(name: str) -> Path:
     """Folder of the model `name`: "tiny", a folder, or a hub name that is in the local cache.
 
     Raises:
-        InputError: the model is not on this machine.
+        InputError: the model is not on this machine, or its weights are pickles.
     """
     if name == "tiny":
         folder = Path(str(resources.files("vlm_finetune") / "tiny" / "weights"))
@@ -57,15 +61,18 @@ def find_model(name: str) -> Path:
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise InputError(f"{name}: holds no config.json, so it is not a saved model; give the folder of one")
+        check_weight_files(Path(name), name)
         return Path(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         # The network is used only by name: `mmlnb prefetch` fetches, everything else reads the cache.
-        return Path(snapshot_download(name, local_files_only=True))
+        folder = Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise InputError(f"{name}: no such model on this machine; fetch it with `mmlnb prefetch {name}`") from error
+    check_weight_files(folder, name)
+    return folder
 
 
 def find_adapter(path: Path) -> Path:
@@ -123,13 +130,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def load_processor(folder: Path, *, image_px: int) -> Any:
-    """Processor in `folder`, set so that a square patch of `image_px` keeps its size."""
+def load_processor(folder: Path, *, image_px: int, remote_code: bool = False) -> Any:
+    """Processor in `folder`, set so that a square patch of `image_px` keeps its size.
+
+    Args:
+        remote_code: let code run that comes with the model.
+    """
     from transformers import AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=remote_code)
     except (OSError, ValueError, ImportError) as error:
+        refuse_remote_code(folder, error)
         raise InputError(f"{folder}: its processor cannot be loaded ({_first_line(error)})") from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise InputError(f"{folder}: has no image processor with a tokenizer; give a vision-language model")
@@ -140,27 +152,40 @@ def load_processor(folder: Path, *, image_px: int) -> Any:
     return processor
 
 
-def load_base(folder: Path, *, dtype: torch.dtype) -> Any:
-    """Model in `folder`, on the CPU, in eval mode."""
+def load_base(folder: Path, *, dtype: torch.dtype, remote_code: bool = False) -> Any:
+    """Model in `folder`, on the CPU, in eval mode.
+
+    Args:
+        remote_code: let code run that comes with the model.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=remote_code
+        )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
+        refuse_remote_code(folder, error)
         raise InputError(f"{folder}: cannot be loaded as a vision-language model ({_first_line(error)})") from error
     return model.eval()
 
 
 def find_checkpoint(
-    name: str, *, prompt: PatchPrompt | None, default_prompt: PatchPrompt, adapter: Path | None
+    name: str,
+    *,
+    prompt: PatchPrompt | None,
+    default_prompt: PatchPrompt,
+    adapter: Path | None,
+    remote_code: bool = False,
 ) -> Checkpoint:
     """The model `name` with `adapter`, as they lie on disk.
 
     Args:
         prompt: asked of the model; None takes the one it was fine-tuned with, or `default_prompt` where it was not.
+        remote_code: let code run that comes with the model.
 
     Raises:
         InputError: missing files, or an adapter of another base or prompt.
@@ -180,7 +205,7 @@ def find_checkpoint(
     if adapter is not None:
         check_base(adapter, model_key, name)
     adapter_key = weights_key(adapter) if adapter is not None else ""
-    return Checkpoint(folder, adapter, prompt or default_prompt, model_key, adapter_key)
+    return Checkpoint(folder, adapter, prompt or default_prompt, model_key, adapter_key, remote_code)
 
 
 def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> LoadedModel:
@@ -191,8 +216,9 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> LoadedModel:
     """
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
-    processor = load_processor(checkpoint.folder, image_px=checkpoint.prompt.image_px)
-    model = load_base(checkpoint.folder, dtype=kind).to(where)
+    code = checkpoint.remote_code
+    processor = load_processor(checkpoint.folder, image_px=checkpoint.prompt.image_px, remote_code=code)
+    model = load_base(checkpoint.folder, dtype=kind, remote_code=code).to(where)
     if checkpoint.adapter is not None:
         model = load_adapter(model, checkpoint.adapter, processor=processor, prompt=checkpoint.prompt)
     return LoadedModel(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import InputError
+from data.inside import child
 from data.read_tiles import PART, TileRequest, read_tiles
 from data.reader_pool import ReaderPool
 from data.slide import open_slide
@@ -32,11 +33,11 @@ def read_slide_patches(
     largest = max(row.place.size_px for row in rows if row.place) if rows else 1
     with ReaderPool(workers=workers, slot_bytes=PART * largest**2 * 3) as pool:
         for (name, size_px, target), group in groupby(rows, key=_source):
-            path = slides if slides.is_file() else slides / name
             left: dict[tuple[int, int], list[Row]] = {}
             for row in group:
                 left.setdefault((_place(row).x, _place(row).y), []).append(row)
             try:
+                path = slides if slides.is_file() else child(slides, name)
                 slide = open_slide(path, command_line_mpp=mpp)
                 side = size_px * target / slide.mpp.value
                 tiles = [Tile(x=x, y=y, size_px=side) for x, y in left]

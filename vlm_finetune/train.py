@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vlm_finetune.trainer import DescribingTrainer
 
 _WITHOUT_EFFECT = (
+    "trust_remote_code",
     "manifest",
     "out",
     "taxonomy",
@@ -147,7 +148,8 @@ def _train(run: _Run) -> None:
     prompt = PatchPrompt.fill(
         system=config.system, question=config.question, image_px=config.image_px, taxonomy=run.taxonomy
     )
-    processor = load_processor(run.folder, image_px=prompt.image_px)
+    trusted = config.model in config.trust_remote_code
+    processor = load_processor(run.folder, image_px=prompt.image_px, remote_code=trusted)
     training, validation = (
         PairDataset(pairs, prompt=prompt, processor=processor, max_length=config.max_length, cache=config.cache_images)
         for pairs in run.splits.values()
@@ -201,11 +203,18 @@ def _load(run: _Run, precision: "Precision") -> Any:
     from vlm_finetune.quantised import load_quantised
 
     config = run.config
+    trusted = config.model in config.trust_remote_code
     if config.quantise == "4bit":
-        base = load_quantised(run.folder, dtype=precision.weights, gradient_checkpointing=config.gradient_checkpointing)
+        base = load_quantised(
+            run.folder,
+            dtype=precision.weights,
+            gradient_checkpointing=config.gradient_checkpointing,
+            remote_code=trusted,
+        )
     else:
         # Small steps would be lost in the rounding of 16-bit weights; autocast makes the arithmetic as fast.
-        base = load_base(run.folder, dtype=torch.float32 if config.tune == "full" else precision.weights)
+        dtype = torch.float32 if config.tune == "full" else precision.weights
+        base = load_base(run.folder, dtype=dtype, remote_code=trusted)
     if precision.arithmetic == torch.bfloat16 and choose_training_device(config.device).type == "cpu":
         # The CPU's fused attention takes three times as long backwards in bfloat16 as in float32.
         base.get_decoder().set_attn_implementation("eager")

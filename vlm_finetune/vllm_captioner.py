@@ -74,6 +74,7 @@ class VllmCaptioner(Describer):
         self.model = LLM(
             model=str(checkpoint.folder),
             dtype=dtype,
+            load_format="safetensors",
             max_model_len=self.encoder.length + decoding.max_new_tokens,
             limit_mm_per_prompt={"image": 1},
             mm_processor_kwargs=image_settings(self.processor, self.prompt.image_px),

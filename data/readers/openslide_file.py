@@ -9,6 +9,8 @@ import openslide
 import openslide.lowlevel
 
 from data.errors import InputError
+from data.pixel_limit import check_pixels
+from data.plain_reason import plain_reason
 from data.readers.slide_file import ReadError, checked_downsamples
 
 # Neighbouring tiles share tiles of the file: 256 tiles of 256 px stay decoded, a region of 4096 px squared.
@@ -33,7 +35,7 @@ class OpenSlideFile:
             ) from error
         except openslide.OpenSlideError as error:
             raise InputError(
-                f"{path}: OpenSlide cannot open it ({_line(error)}); replace the file or leave it out"
+                f"{path}: OpenSlide cannot open it ({plain_reason(error)}); replace the file or leave it out"
             ) from error
         self._buffer = np.empty(0, dtype=np.uint32)
         self._handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
@@ -43,6 +45,13 @@ class OpenSlideFile:
         self.vendor = self._handle.properties.get("openslide.vendor", "unknown")
         self.dimensions: tuple[int, int] = self._handle.dimensions
         self.downsamples = tuple(self._handle.level_downsamples)
+        # A tile of the file is decoded whole, however little of it is asked for.
+        for level in range(self._handle.level_count):
+            sides = [
+                self._handle.properties.get(f"openslide.level[{level}].tile-{side}") for side in ("width", "height")
+            ]
+            if None not in sides:
+                check_pixels(path, *(int(str(side)) for side in sides), what="a tile of the file")
         # Philips pads levels to whole tiles and states the downsample, so there the sides prove nothing.
         if self.vendor != "philips":
             self.downsamples = checked_downsamples(path, self.downsamples, self._handle.level_dimensions)
@@ -57,7 +66,9 @@ class OpenSlideFile:
             # The C function itself: its Python wrapper makes three copies of the pixels, 8 % of the time of a tile.
             openslide.lowlevel._read_region(self._handle._osr, address, x, y, level, width, height)
         except openslide.OpenSlideError as error:
-            raise ReadError(f"{self._path}: cannot read {width} x {height} px at ({x}, {y}): {_line(error)}") from error
+            raise ReadError(
+                f"{self._path}: cannot read {width} x {height} px at ({x}, {y}): {plain_reason(error)}"
+            ) from error
         # 0xAARRGGBB as all machines that OpenSlide is built for have it in memory: little-endian.
         bgra = buffer.view(np.uint8).reshape(height, width, 4)
         rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
@@ -79,7 +90,3 @@ def _entry(path: Path) -> Path:
     if not files:
         raise InputError(f"{path}: a folder without DICOM files (.dcm); give a slide file")
     return files[0]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

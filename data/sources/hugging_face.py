@@ -1,5 +1,6 @@
 """Read a Hugging Face dataset from a folder or, by name, from the hub's cache on this machine."""
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from data.inside import is_inside
 from data.problems import one_line
 from data.sources.entry import source_of
 from data.sources.joined import Table, join_tables
@@ -26,6 +28,7 @@ SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val",
 _SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")
 _SUFFIX = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"RIFF": ".webp"}
 _BATCH = 64
+_SPLIT_NAME = re.compile(r"\w[\w.-]*")
 
 
 def read_dataset_folder(folder: Path, images: Path) -> Source:
@@ -43,11 +46,9 @@ def read_dataset_folder(folder: Path, images: Path) -> Source:
     if metadata := _metadata(folder):
         return _image_folder(folder, metadata)
     if any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*.*")):
-        from datasets import load_dataset
-
         # A cache of its own: one made from an older state of the folder is never met.
         with tempfile.TemporaryDirectory() as cache:
-            return _read(folder, lambda: load_dataset(str(folder), cache_dir=cache), images)
+            return _read(folder, lambda: _load_parquet(folder, cache), images)
     raise InputError(
         f"{folder}: holds no dataset; expected what save_to_disk wrote, {' or '.join(METADATA)} beside images, "
         "a CSV beside the folder `images`, or Parquet files"
@@ -72,6 +73,17 @@ def read_cached_dataset(name: str, images: Path) -> Source:
         ) from error
     source = read_dataset_folder(Path(folder), images)
     return replace(source, path=Path(name))
+
+
+def _load_parquet(folder: Path, cache: str) -> Any:
+    """What `load_dataset` makes of `folder`; a card in it may name files of any kind and place, which are refused."""
+    from datasets import load_dataset, load_dataset_builder
+
+    files = load_dataset_builder(str(folder), cache_dir=cache).config.data_files or {}
+    for file in (Path(name) for names in files.values() for name in names):
+        if file.suffix not in (".parquet", ".arrow") or not is_inside(file, folder):
+            raise ValueError(f"{file} is no Parquet or Arrow file in it")
+    return load_dataset(str(folder), cache_dir=cache)
 
 
 def _metadata(folder: Path) -> list[Path]:
@@ -113,6 +125,9 @@ def _entries(splits: "Mapping[str, datasets.Dataset]", saver: "_ImageSaver") -> 
     from datasets import ClassLabel
 
     for name, dataset in splits.items():
+        # Images are written to a folder of this name.
+        if name and not _SPLIT_NAME.fullmatch(name):
+            raise ValueError(f"a split is called {name!r}")
         classes = {key: kind.names for key, kind in dataset.features.items() if isinstance(kind, ClassLabel)}
         # As Arrow: with any other format each image would be decoded here, and again when it is checked.
         table = dataset.with_format("arrow")

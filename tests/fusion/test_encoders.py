@@ -220,10 +220,21 @@ def test_an_encoder_that_only_its_own_package_loads_fails_before_any_work(record
 def test_training_with_an_encoder_that_cannot_be_used_stops_before_anything_is_written(
     name: str, make_config, tmp_path: Path
 ) -> None:
-    remedy = {"conch": "only by the package", "keep": "remote_code=True", "uni": "mmlnb prefetch uni"}
+    remedy = {
+        "conch": "only by the package",
+        "keep": r"--trust_remote_code \[Astaxanthin/KEEP\]",
+        "uni": "mmlnb prefetch uni",
+    }
     with pytest.raises(InputError, match=remedy[name]):
         train(make_config(tmp_path / "run", image_tower=name, pretrained=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_training_lets_the_code_of_an_encoder_run_where_it_is_named(make_config, tmp_path: Path) -> None:
+    for trusted, remedy in {"Astaxanthin/KEEP": "mmlnb prefetch keep", "histai/hibou-L": "--trust_remote_code"}.items():
+        settings = {"image_tower": "keep", "pretrained": True, "trust_remote_code": (trusted,)}
+        with pytest.raises(InputError, match=remedy):
+            train(make_config(tmp_path / "run", **settings))
 
 
 @pytest.mark.parametrize("record", [record for record in TOWERS if record.remote_code], ids=ids)
@@ -234,7 +245,7 @@ def test_code_that_comes_with_weights_runs_only_where_it_is_allowed(record: Towe
     reduced = small(record, folder)
     load: Any = load_image_tower if record.modality == "image" else load_text_tower
     arguments = {} if record.modality == "image" else {"texts": TEXTS}
-    with pytest.raises(InputError, match="remote_code=True"):
+    with pytest.raises(InputError, match="--trust_remote_code"):
         load(reduced, **arguments)
     assert not (folder / "ran").exists()
     tower = load(reduced, **arguments, remote_code=True)

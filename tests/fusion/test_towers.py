@@ -215,7 +215,7 @@ def test_an_open_clip_model_is_here_once_the_text_encoder_that_it_borrows_is(tmp
     record = find_tower("biomedclip", modality="text")
     assert record.repository is not None
     config = {"model_cfg": {"text_cfg": {"hf_model_name": "owner/bert", "hf_tokenizer_name": "owner/bert"}}}
-    files = {"open_clip_config.json": json.dumps(config).encode(), "open_clip_pytorch_model.bin": b""}
+    files = {"open_clip_config.json": json.dumps(config).encode(), "open_clip_model.safetensors": b""}
     put_in_cache(tmp_path / "hub", record.repository, files)
     with pytest.raises(InputError, match="`mmlnb prefetch biomedclip`"):
         check_weights(record)

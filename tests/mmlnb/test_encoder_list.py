@@ -48,7 +48,7 @@ def test_weights_that_are_here_are_told_from_those_that_are_not(
     repository = cache / "models--vinid--plip"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
-    (snapshot / "pytorch_model.bin").touch()
+    (snapshot / "model.safetensors").touch()
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
     lines = listed(capsys)

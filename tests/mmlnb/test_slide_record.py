@@ -1,6 +1,7 @@
 """The record of a slide says how it ended, and slides.csv and summary.md always tell the state of the run."""
 
 import csv
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,3 +133,16 @@ def test_a_file_is_known_by_size_and_time_of_change_and_one_that_is_gone_by_noth
     first = file_stamp(file)
     file.write_bytes(b"abcd")
     assert first != file_stamp(file) != ""
+
+
+def test_a_record_that_names_another_slide_than_its_file_is_not_believed(tmp_path: Path) -> None:
+    write_record(tmp_path, CALLED)
+    path = tmp_path / "records" / "b" / "x.svs.json"
+    for name in ("../../../home/x.svs", "/home/x.svs", "b/y.svs", "b/../b/x.svs"):
+        path.write_text(path.read_text().replace(find_slide(path), name))
+        assert read_records(tmp_path) == []
+        assert find_record(tmp_path, "b/x.svs") is None
+
+
+def find_slide(path: Path) -> str:
+    return str(json.loads(path.read_text())["slide"])

@@ -67,6 +67,7 @@ class LLM:
         model: str,
         *,
         dtype: str,
+        load_format: str,
         max_model_len: int,
         limit_mm_per_prompt: dict[str, int],
         mm_processor_kwargs: dict[str, Any],
