@@ -251,19 +251,14 @@ def _load(
 
 
 def _weights_folder(record: TowerRecord) -> Path | None:
-    """Folder on this machine that the weights are looked for in, where there is one."""
-    if not record.has_weights:
-        return None
-    folder = Path(record.source.removeprefix("local-dir:"))
-    if folder.is_dir():
-        return folder
+    """Folder on this machine that holds the weights, in whatever form; None where they are not here."""
     from huggingface_hub import try_to_load_from_cache
 
-    repository = _repository(record)
-    if repository is None:
-        return None
-    names = (*WEIGHT_FILES[record.loader], "pytorch_model.bin", "open_clip_pytorch_model.bin")
-    found = (try_to_load_from_cache(repository, name) for name in names)
+    folder, repository = Path(record.source.removeprefix("local-dir:")), _repository(record)
+    if not record.has_weights or folder.is_dir():
+        return folder if record.has_weights else None
+    names = (*WEIGHT_FILES[record.loader], "pytorch_model.bin", "open_clip_pytorch_model.bin") if repository else ()
+    found = (try_to_load_from_cache(str(repository), name) for name in names)
     return next((Path(path).parent for path in found if isinstance(path, str)), None)
 
 
