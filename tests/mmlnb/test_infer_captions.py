@@ -1,7 +1,6 @@
 """Where only some patches are described, the outputs say which, and an interrupted run ends as an undisturbed one."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,7 +43,7 @@ def test_only_the_chosen_are_described_and_every_output_says_so(
     assert run(two_slides, every, caption="all") == 0
     described.clear()
     assert run(two_slides, some, caption="fraction=0.3") == 0
-    assert sum(described) == 10
+    assert described == [5, 4]
     whole, rows = (predictions(out, "a.tiff").set_index("patch_id") for out in (every, some))
     assert len(rows) == 14
     own = rows[rows["captioned"]]
@@ -74,7 +73,7 @@ def test_only_the_chosen_are_described_and_every_output_says_so(
     shares = [one["share_of_slide"] for one in values["counts"] if one["subject"] == "By the captions alone"]
     assert sum(shares) == pytest.approx(1)
     folder = (some / "index.html").read_text(encoding="utf-8")
-    assert "10 of 28 patches (36%) were described (fraction=0.3, choose mix, borrow none)" in folder
+    assert "9 of 27 patches (33%) were described (fraction=0.3, choose mix, borrow none)" in folder
     # Nothing of a choice where there was none.
     assert "text_from" not in whole
     assert "share_of_slide" not in (every / "slides" / "a.tiff.json").read_text(encoding="utf-8")
@@ -105,17 +104,18 @@ def test_the_page_written_again_from_the_files_says_the_same(
     out = tmp_path / "run" / "infer"
     assert run(two_slides / "a.tiff", out, caption="budget=3", borrow="nearest", borrow_similarity=0.2) == 0
     shutil.copytree(demo_run / "bundle", tmp_path / "run" / "bundle")
-    files = [out / "slides" / f"a.tiff.{suffix}" for suffix in ("json", "csv")]
-    before = [_numbers(path) for path in files]
-    for path in files:
-        path.unlink()
+    page, patches = out / "slides" / "a.tiff.json", out / "slides" / "a.tiff.csv"
+    before, rows = json.loads(page.read_text(encoding="utf-8")), patches.read_bytes()
+    patches.unlink()
     mmlnb.report(tmp_path / "run", slide_pages=True)
-    assert [_numbers(path) for path in files] == before
-
-
-def _numbers(path: Path) -> str:
-    """The file without the time that the slide took."""
-    return re.sub(r'"seconds": [\d.]+', "", path.read_text(encoding="utf-8"))
+    after = json.loads(page.read_text(encoding="utf-8"))
+    for part in ("summary", "counts", "record"):
+        assert after[part] == before[part]
+    assert len(after["captions"]) == 4
+    for now, then in zip(after["captions"], before["captions"], strict=True):
+        # The share of tissue is kept with fewer digits.
+        assert now == pytest.approx(then, abs=1e-5)
+    assert patches.read_bytes() == rows
 
 
 def test_a_budget_beyond_the_patches_describes_all(run: Run, two_slides: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_budget_beyond_the_patches_describes_all(run: Run, two_slides: Path, t
     assert counts[1] == pytest.approx(counts[0])
 
 
-@pytest.mark.parametrize("after", [1, 3, 5, 9, 11])
+@pytest.mark.parametrize("after", [4, 10])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     after: int, run: Run, two_slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
