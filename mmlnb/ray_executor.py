@@ -108,13 +108,13 @@ class Crew:
                         if self._fit(task):
                             idle.append(worker)
                         continue
-                    worker, name = busy.pop(task)
+                    worker, ended_slide = busy.pop(task)
                     idle.append(worker)
-                    self._end(task, name)
-                    if name in left:
-                        del left[name]
+                    self._end(task, ended_slide)
+                    if ended_slide in left:
+                        del left[ended_slide]
                         bar.update()
-                        self._tell(name)
+                        self._tell(ended_slide)
                 while idle and (name := self._next(queue, left, busy)) is not None:
                     worker = idle.pop()
                     bar.set_postfix_str(name)

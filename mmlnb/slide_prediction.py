@@ -200,7 +200,7 @@ class SlidePipeline:
         self, pixels: list[np.ndarray], *, describe: bool = True
     ) -> tuple[list[str | None], "Tensor", "Prediction"]:
         """Captions (None unless `describe`), image features (N, D) and probabilities of N square RGB uint8 patches."""
-        described = list(self._describe(pixels)) if describe else [None] * len(pixels)
+        described: list[str | None] = list(self._describe(pixels)) if describe else [None] * len(pixels)
         features = self.predictor.encode_images(pixels)
         return described, features, self.predictor.predict_features(features, described)
 
