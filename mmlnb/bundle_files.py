@@ -75,7 +75,7 @@ def check_files(
 
 def _check_name(name: str, folder: Path) -> None:
     path = PurePosixPath(name)
-    plain = bool(name) and str(path) == name and not path.is_absolute() and ".." not in path.parts
+    plain = bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts
     if not plain or not name.isprintable() or "\\" in name or ":" in name or name == INDEX:
         raise InputError(f"{folder / INDEX}: lists {name!r}, which is no path inside the bundle; {REMEDY}")
 

@@ -10,7 +10,7 @@ import yaml
 from data.atomic import atomic_folder, write_text
 from data.errors import InputError
 from data.json_object import read_json_object
-from data.manifest import read_manifest
+from data.manifest import SPLITS, read_manifest
 from fusion.config import EvaluateConfig
 from fusion.evaluate import evaluation_key
 from mmlnb.bundle_agreement import bundle_taxonomy
@@ -108,8 +108,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _counts(frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """Split to the number of its patches and patients; nobody is named."""
-    splits = frame.groupby("split")["patient_id"]
-    return {split: (int(count), int(splits.nunique()[split])) for split, count in splits.size().items()}
+    rows = {split: frame[frame["split"] == split] for split in SPLITS}
+    return {split: (len(some), some["patient_id"].nunique()) for split, some in rows.items() if len(some)}
 
 
 def _patch_geometry(frame: pd.DataFrame, manifest: Path) -> tuple[float, int]:

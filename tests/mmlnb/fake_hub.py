@@ -69,7 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{asked.get('organization') or 'lab'}/{asked['name']}"
             if name in self.repositories:
                 return self._json({"url": f"/{name}", "error": "it exists"}, status=409)
-            self.repositories[name] = Repository(private=bool(asked.get("private")))
+            self.repositories[name] = Repository(
+                private=asked.get("visibility") == "private" or bool(asked.get("private"))
+            )
             self.repositories[name].commit()
             return self._json({"url": f"http://{self.headers['Host']}/{name}", "id": name})
         if path == "api/validate-yaml":
@@ -88,7 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
             if entry["key"] == "deletedFile":
                 del repository.files[entry["value"]["path"]]
         sha = repository.commit()
-        return self._json({"success": True, "commitOid": sha, "commitUrl": f"http://hub/{name}/commit/{sha}"})
+        address = f"http://{self.headers['Host']}/{name}/commit/{sha}"
+        return self._json({"success": True, "commitOid": sha, "commitUrl": address})
 
     def do_HEAD(self) -> None:
         self.do_GET()
