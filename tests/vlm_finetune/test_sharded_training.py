@@ -161,7 +161,7 @@ def test_the_launcher_reads_a_configuration_as_what_its_name_says(kind: str, mon
         assert environment["ACCELERATE_USE_DEEPSPEED"] == "true"
         assert environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == kind[-1]
         assert environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] == "auto"
-        assert (environment["ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL"] == "true") == (kind[-1] == "3")
+        assert (environment.get("ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL") == "true") == (kind[-1] == "3")
         return
     environment = prepare_multi_gpu_env(arguments)
     assert (environment.get("ACCELERATE_USE_FSDP") == "true") == (kind == "fsdp")
