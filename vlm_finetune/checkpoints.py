@@ -41,8 +41,14 @@ class SaveByTime(TrainerCallback):
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        best = state.best_global_step == state.global_step and state.best_model_checkpoint != str(folder)
+        if best:
+            # The Trainer looks for the folder before shards are written to it, and keeps to the best one before.
+            state.best_model_checkpoint = str(folder)
         if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            if best:
+                state.save_to_json(str(folder / "trainer_state.json"))
             write_json(folder / _WHOLE, {"processes": args.world_size})
         self.saved = time.monotonic()
 

@@ -172,7 +172,9 @@ def _train(run: _Run) -> None:
     metrics = _measure(config, trainer, training, validation)
     weights = whole_weights(trainer)
     if trainer.is_world_process_zero():
-        save_weights(config, trainer, weights, base_key=run.base_key, prompt=prompt, dtype=precision.weights)
+        save_weights(
+            config, trainer, weights, base=run.folder, base_key=run.base_key, prompt=prompt, dtype=precision.weights
+        )
         _finish(run, samples.latest, metrics, prompt=prompt)
     trainer.accelerator.wait_for_everyone()
 

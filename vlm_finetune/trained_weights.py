@@ -1,5 +1,6 @@
 """The trained weights on disk, whole, be it that they lie in shards on several processes."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_finetune.config import FinetuneConfig
@@ -29,25 +30,25 @@ def save_weights(
     trainer: "DescribingTrainer",
     weights: dict[str, Any] | None,
     *,
+    base: Path,
     base_key: str,
     prompt: "PatchPrompt",
     dtype: Any,
 ) -> None:
     """Write the weights, whole or as an adapter, with the prompt in their folder and beside it.
 
-    `weights` are those of `whole_weights`; `base_key` is the hash of the base.
+    `weights` are those of `whole_weights`; `base_key` is the hash of the base model in the folder `base`.
     """
-    from vlm_finetune.model import save_base
+    from vlm_finetune.model import load_base, save_base
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     if config.tune == "full":
         folder = config.out / MODEL
-        if weights is None:
-            model.to(dtype)
-        else:
-            weights = {name: value.to(dtype) for name, value in weights.items()}
-            model.config.dtype = dtype
-        model.save_pretrained(folder, state_dict=weights)
+        if weights is not None:
+            # A model in shards is saved by all processes together or not at all.
+            model = load_base(base, dtype=dtype)
+            model.load_state_dict(weights)
+        model.to(dtype).save_pretrained(folder)
         trainer.samples.processor.save_pretrained(folder)
     else:
         folder = config.out / ADAPTER

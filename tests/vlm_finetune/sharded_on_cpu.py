@@ -6,7 +6,7 @@ gloo, so that all but accelerate's choice is what runs on GPUs.
 
 from typing import Any
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 from data.command import run_command
@@ -21,7 +21,7 @@ def _sharded(self: AcceleratorState, *arguments: Any, **settings: Any) -> None:
         settings["cpu"] = False
     _real(self, *arguments, **settings)
     if settings.get("fsdp_plugin") is not None:
-        self.distributed_type = DistributedType.FSDP
+        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         self.fsdp_plugin = settings["fsdp_plugin"]
 
 
