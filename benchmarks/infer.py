@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("demo", type=Path, help="folder of `mmlnb demo`, whose bundle is used")
     parser.add_argument("--slides", type=int, default=12, help="synthetic slides for accuracy and findings")
     parser.add_argument("--slide-px", type=int, default=8192, help="their side")
+    parser.add_argument("--seed", type=int, default=77, help="of the cohort")
     parser.add_argument("--fraction", type=float, default=0.1, help="share of the patches that the JSON line is about")
     parser.add_argument("--borrow", default="none", choices=("none", "nearest"))
     parser.add_argument("--quick", action="store_true", help="three slides of 4096 px: a look, not a result")
@@ -52,7 +53,9 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Draw the cohort, describe all of it once, and compare every choice; then time all against some."""
     bundle = load_bundle(arguments.demo / "bundle")
     cohort = synth(
-        SynthConfig(out=folder / "cohort", patients=0, slides=arguments.slides, slide_px=arguments.slide_px, seed=77)
+        SynthConfig(
+            out=folder / "cohort", patients=0, slides=arguments.slides, slide_px=arguments.slide_px, seed=arguments.seed
+        )
     )
     slides = cohort / "slides"
 
