@@ -158,7 +158,7 @@ def test_a_ray_cluster_gives_the_same_bytes_though_a_worker_is_killed_and_the_ru
         for file in (out / "leases").glob("*.lease/*"):
             begun = out / "partial" / file.parent.name.removesuffix(".lease")
             try:
-                if any(begun.glob("tiles-*.parquet")):
+                if any(begun.glob("*/tiles-*.parquet")):
                     found[json.loads(file.read_text())["pid"]] = begun
             except OSError:
                 continue
