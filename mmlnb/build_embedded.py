@@ -2,24 +2,14 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from data.command import run_command
 from data.errors import InputError
-from mmlnb.bundles import EMBEDDED_FOLDER, load_bundle
+from mmlnb.bundle_config import BuildEmbeddedConfig
+from mmlnb.bundles import load_bundle
 from mmlnb.config import DemoConfig
 from mmlnb.demonstration import demo
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildEmbeddedConfig:
-    """Run the demo and put its bundle where the package has its own."""
-
-    run: Path | None = None
-    """Folder of the demo; one that is finished is not run again. A temporary one where it is not given."""
-    out: Path = EMBEDDED_FOLDER
-    """Folder of the bundle; what is there is replaced."""
 
 
 def build_embedded(config: BuildEmbeddedConfig) -> Path:

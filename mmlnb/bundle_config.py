@@ -79,3 +79,13 @@ class BundleConvertConfig:
     """Licence of the bundle as the hub spells it; the older schema named none."""
     training_data: str = ""
     """Where the training data come from, for the card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildEmbeddedConfig:
+    """Run the demo and put its bundle where the package has its own."""
+
+    run: Path | None = None
+    """Folder of the demo; one that is finished is not run again. A temporary one where it is not given."""
+    out: Path = Path(__file__).parent / "embedded_bundle"
+    """Folder of the bundle; what is there is replaced."""
