@@ -5,6 +5,9 @@ from pathlib import Path
 
 from data.errors import InputError
 
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded_bundle"
+"""The bundle that comes with the package."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BundleMakeConfig:
@@ -87,5 +90,5 @@ class BuildEmbeddedConfig:
 
     run: Path | None = None
     """Folder of the demo; one that is finished is not run again. A temporary one where it is not given."""
-    out: Path = Path(__file__).parent / "embedded_bundle"
+    out: Path = EMBEDDED_FOLDER
     """Folder of the bundle; what is there is replaced."""

@@ -12,6 +12,7 @@ from data.json_object import read_json_object
 from data.taxonomy import Taxonomy
 from mmlnb import __version__
 from mmlnb.bundle_agreement import bundle_taxonomy, check_agreement
+from mmlnb.bundle_config import EMBEDDED_FOLDER
 from mmlnb.bundle_files import INDEX, REMEDY, check_files, hash_files
 from mmlnb.hub_cache import HUB, CachedBundle, find_cached
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).parent / "embedded_bundle"
 DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "max_repeats", "seed")
 
 
